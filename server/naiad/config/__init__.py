@@ -1,0 +1,1 @@
+"""Server settings, model configs and everything that validates them."""

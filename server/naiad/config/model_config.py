@@ -1,0 +1,110 @@
+"""A model's config in domain terms: what the parser yields and every layer above reads. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from naiad.config.vision_config import VisionConfig
+    from naiad.core.datatypes import DataType
+
+
+class InstanceKind(Enum):
+    """Where the instances of a group run."""
+
+    AUTO = "KIND_AUTO"
+    CPU = "KIND_CPU"
+    GPU = "KIND_GPU"
+    MODEL = "KIND_MODEL"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorConfig:
+    """One input or output as the config declares it.
+
+    `dims` never holds the batch dimension; -1 is any size. `reshape` is the shape (without batch) that
+    the graph wants instead of `dims`, or None.
+    """
+
+    name: str
+    datatype: DataType
+    dims: tuple[int, ...]
+    reshape: tuple[int, ...] | None = None
+    optional: bool = False
+    label_filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """`count` instances of one kind (per GPU for KIND_GPU)."""
+
+    name: str
+    kind: InstanceKind
+    count: int
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBatching:
+    """The `dynamic_batching` block. Sizes count batch items, the delay is in microseconds."""
+
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One `execution_accelerators` entry: its name (`tensorrt`, `cuda`, …) and parameters."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+class VersionPolicyKind(Enum):
+    """Which version folders should be loaded."""
+
+    LATEST = "latest"
+    ALL = "all"
+    SPECIFIC = "specific"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPolicy:
+    """`latest` loads the `num_versions` highest, `all` every one, `specific` those in `versions`."""
+
+    kind: VersionPolicyKind = VersionPolicyKind.LATEST
+    num_versions: int = 1
+    versions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A complete, validated model config.
+
+    `instance_groups` is empty where the config named none: the runtime then chooses. `parameters` holds
+    the config's own, `naiad.…` included; `vision` is what those mean, or None. `warnings` names each field
+    that will not be honoured. `message` is the normalised Triton `ModelConfig` message, opaque to every
+    layer but the services.
+    """
+
+    name: str
+    max_batch_size: int
+    inputs: tuple[TensorConfig, ...]
+    outputs: tuple[TensorConfig, ...]
+    platform: str = "onnxruntime_onnx"
+    backend: str = "onnxruntime"
+    model_filename: str = "model.onnx"
+    version_policy: VersionPolicy = field(default_factory=VersionPolicy)
+    instance_groups: tuple[InstanceGroup, ...] = ()
+    dynamic_batching: DynamicBatching | None = None
+    gpu_accelerators: tuple[Accelerator, ...] = ()
+    cpu_accelerators: tuple[Accelerator, ...] = ()
+    graph_level: int | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    vision: VisionConfig | None = None
+    warnings: tuple[str, ...] = ()
+    message: Any = None

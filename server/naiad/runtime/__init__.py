@@ -1,0 +1,1 @@
+"""Engines behind one narrow waist, the `Session` protocol."""
