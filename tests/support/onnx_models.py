@@ -1,0 +1,55 @@
+"""Tiny ONNX models that tests build for themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto, helper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import NodeProto, ValueInfoProto
+
+
+
+
+def info(name: str, elem_type: int, dims: Sequence[int | str | None] | None) -> ValueInfoProto:
+    """A graph input or output; None or a string is a dynamic dimension, dims=None an unknown rank."""
+    return helper.make_tensor_value_info(name, elem_type, dims)
+
+
+def model(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    initializers: Sequence[TensorProto] = (),
+) -> onnx.ModelProto:
+    """A checked model of one graph."""
+    graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs), list(initializers))
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(built)
+    return built
+
+
+def add_sub(elem_type: int = TensorProto.INT32, size: int = 16, batch: str | None = "N") -> onnx.ModelProto:
+    """OUTPUT0 = INPUT0 + INPUT1, OUTPUT1 = INPUT0 - INPUT1; batched unless batch is None."""
+    dims: list[int | str | None] = [batch, size] if batch else [size]
+    return model(
+        [
+            helper.make_node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
+            helper.make_node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
+        ],
+        [info("INPUT0", elem_type, dims), info("INPUT1", elem_type, dims)],
+        [info("OUTPUT0", elem_type, dims), info("OUTPUT1", elem_type, dims)],
+    )
+
+
+def identity(elem_type: int, dims: Sequence[int | str | None]) -> onnx.ModelProto:
+    """OUTPUT0 = INPUT0."""
+    return model(
+        [helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])],
+        [info("INPUT0", elem_type, dims)],
+        [info("OUTPUT0", elem_type, dims)],
+    )
