@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto, ValueInfoProto
 
 
-
-
 def info(name: str, elem_type: int, dims: Sequence[int | str | None] | None) -> ValueInfoProto:
     """A graph input or output; None or a string is a dynamic dimension, dims=None an unknown rank."""
     return helper.make_tensor_value_info(name, elem_type, dims)
@@ -53,3 +51,27 @@ def identity(elem_type: int, dims: Sequence[int | str | None]) -> onnx.ModelProt
         [info("INPUT0", elem_type, dims)],
         [info("OUTPUT0", elem_type, dims)],
     )
+
+
+def weights_as_inputs(ir_version: int = 9) -> onnx.ModelProto:
+    """Y = X + W * 2 with W [4] = 1 listed among the graph inputs, as many published files have it."""
+    built = model(
+        [
+            helper.make_node("Constant", [], ["two"], value_floats=[2.0, 2.0, 2.0, 2.0]),
+            helper.make_node("Mul", ["W", "two"], ["doubled"]),
+            helper.make_node("Add", ["X", "doubled"], ["Y"]),
+        ],
+        [info("X", TensorProto.FLOAT, ["N", 4]), info("W", TensorProto.FLOAT, [4])],
+        [info("Y", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor("W", TensorProto.FLOAT, [4], [1.0, 1.0, 1.0, 1.0])],
+    )
+    built.ir_version = ir_version
+    return built
+
+
+def unchecked(
+    nodes: Sequence[NodeProto], inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
+) -> onnx.ModelProto:
+    """A model that the checker would refuse, such as one whose input has no shape."""
+    graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -40,7 +40,7 @@ class TensorConfig:
 
 @dataclass(frozen=True, slots=True)
 class InstanceGroup:
-    """`count` instances of one kind (per GPU for KIND_GPU)."""
+    """`count` instances of one kind (per GPU for KIND_GPU); 0 where the config leaves it to the runtime."""
 
     name: str
     kind: InstanceKind
@@ -50,10 +50,14 @@ class InstanceGroup:
 
 @dataclass(frozen=True, slots=True)
 class DynamicBatching:
-    """The `dynamic_batching` block. Sizes count batch items, the delay is in microseconds."""
+    """The `dynamic_batching` block. Sizes count batch items, the delay is in microseconds.
+
+    `max_queue_size` counts waiting requests; 0 means that the config sets no limit of its own.
+    """
 
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
+    max_queue_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

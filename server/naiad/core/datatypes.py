@@ -88,6 +88,6 @@ def zeros(datatype: DataType, shape: tuple[int, ...]) -> npt.NDArray[np.generic]
     """A tensor of zeros (empty strings for BYTES), as warm-up and padding need it."""
     if datatype is DataType.BYTES:
         array: npt.NDArray[np.generic] = np.empty(shape, dtype=np.object_)
-        array.fill(b"")  # type: ignore[arg-type]  # numpy types fill() for numbers only
+        array.fill(b"")
         return array
     return np.zeros(shape, dtype=datatype.numpy)

@@ -1,0 +1,1 @@
+"""What lies on disk: model repositories, version folders, and which of them are wanted."""

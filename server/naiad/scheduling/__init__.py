@@ -1,0 +1,1 @@
+"""From single requests to batches: the queue, the decision, its execution, and the scheduler around them."""

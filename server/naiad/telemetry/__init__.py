@@ -1,0 +1,1 @@
+"""What operators and callers can see: statistics and logs."""

@@ -1,0 +1,39 @@
+"""The commands, gathered; each lives in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from naiad import __version__
+from naiad.cli.check import check
+from naiad.cli.demo import demo
+from naiad.cli.serve import serve
+from naiad.core.errors import NaiadError
+
+app = typer.Typer(
+    name="naiad",
+    help="Serve ONNX vision models over gRPC from a Triton model repository.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(check)
+app.add_typer(demo, name="demo")
+
+
+@app.command()
+def version() -> None:
+    """Print Naiad's version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line on standard error and exit code 1."""
+    try:
+        app()
+    except NaiadError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""Triton's `ModelConfig` message to the domain's `ModelConfig`, field by field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from naiad.config.messages import enum_name
+from naiad.config.model_config import (
+    Accelerator,
+    DynamicBatching,
+    InstanceGroup,
+    InstanceKind,
+    ModelConfig,
+    TensorConfig,
+    VersionPolicy,
+    VersionPolicyKind,
+)
+from naiad.core.datatypes import DataType
+
+if TYPE_CHECKING:
+    from naiad.config.messages import Message
+    from naiad.config.vision_config import VisionConfig
+
+
+def to_model_config(
+    message: Message, *, warnings: tuple[str, ...] = (), vision: VisionConfig | None = None
+) -> ModelConfig:
+    """The domain's view of a normalised and validated message, which it keeps as `message`."""
+    accelerators = message.optimization.execution_accelerators
+    has_level = message.optimization.HasField("graph")
+    return ModelConfig(
+        name=message.name,
+        max_batch_size=message.max_batch_size,
+        inputs=tuple(_tensor(tensor, optional=tensor.optional) for tensor in message.input),
+        outputs=tuple(_tensor(tensor, label_filename=tensor.label_filename) for tensor in message.output),
+        platform=message.platform,
+        backend=message.backend,
+        model_filename=message.default_model_filename,
+        version_policy=_version_policy(message.version_policy),
+        instance_groups=tuple(_instance_group(group) for group in message.instance_group),
+        dynamic_batching=_dynamic_batching(message),
+        gpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.gpu_execution_accelerator),
+        cpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.cpu_execution_accelerator),
+        graph_level=message.optimization.graph.level if has_level else None,
+        parameters={key: value.string_value for key, value in sorted(message.parameters.items())},
+        vision=vision,
+        warnings=warnings,
+        message=message,
+    )
+
+
+def _tensor(tensor: Message, *, optional: bool = False, label_filename: str = "") -> TensorConfig:
+    return TensorConfig(
+        name=tensor.name,
+        datatype=DataType.from_config_name(enum_name(tensor, "data_type")),
+        dims=tuple(tensor.dims),
+        reshape=tuple(tensor.reshape.shape) if tensor.HasField("reshape") else None,
+        optional=optional,
+        label_filename=label_filename,
+    )
+
+
+def _version_policy(policy: Message) -> VersionPolicy:
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "latest":
+        return VersionPolicy(VersionPolicyKind.LATEST, num_versions=policy.latest.num_versions)
+    if choice == "specific":
+        return VersionPolicy(VersionPolicyKind.SPECIFIC, versions=tuple(policy.specific.versions))
+    return VersionPolicy(VersionPolicyKind.ALL)  # an empty version_policy block loads all, as in Triton
+
+
+def _instance_group(group: Message) -> InstanceGroup:
+    return InstanceGroup(
+        name=group.name,
+        kind=InstanceKind(enum_name(group, "kind")),
+        count=group.count,
+        gpus=tuple(group.gpus),
+    )
+
+
+def _dynamic_batching(message: Message) -> DynamicBatching | None:
+    if not message.HasField("dynamic_batching"):
+        return None
+    batching = message.dynamic_batching
+    return DynamicBatching(
+        preferred_batch_sizes=tuple(batching.preferred_batch_size),
+        max_queue_delay_us=batching.max_queue_delay_microseconds,
+        max_queue_size=batching.default_queue_policy.max_queue_size,
+    )
+
+
+def _accelerator(entry: Message) -> Accelerator:
+    return Accelerator(entry.name, dict(sorted(entry.parameters.items())))

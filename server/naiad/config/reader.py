@@ -1,0 +1,87 @@
+"""Reads a model's `config.pbtxt`: parse, fill from the folder, normalise, validate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from naiad.config.domain import to_model_config
+from naiad.config.messages import CONFIG_FILENAME, read_file
+from naiad.config.normalize import ONNX_BACKEND, fill_backend, fill_defaults
+from naiad.config.parameters import list_unread, validate_parameters
+from naiad.config.support import check_refused, list_unhonoured
+from naiad.config.validate import validate_config, validate_instance_groups
+from naiad.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from naiad.config.messages import Message
+    from naiad.config.model_config import ModelConfig
+
+
+def read_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelConfig:
+    """The config of the model in `model_dir`, checked as far as that needs no graph.
+
+    The same as `parse_model_config` and then `check_loadable`.
+
+    Args:
+        model_dir: the model's folder in the repository; its name is the model's name.
+        auto_complete: whether a model without `config.pbtxt` is legal.
+
+    Returns:
+        a config whose inputs and outputs may still be empty; `complete_model_config` fills them.
+
+    Raises:
+        InvalidArgumentError: the file or a value in it is wrong; syntax errors name line and column.
+        UnsupportedError: the config asks for what would be served wrongly here.
+    """
+    config = parse_model_config(model_dir, auto_complete=auto_complete)
+    check_loadable(config)
+    return config
+
+
+def parse_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelConfig:
+    """The config as Triton accepts it when it looks at the repository, before it tries to load the model.
+
+    Triton hides an error of this stage behind `failed to load 'X', failed to poll from model repository`
+    and shows one of `check_loadable` as it is, which is why the two can be called apart.
+
+    Raises:
+        InvalidArgumentError: the file or a value in it is wrong; syntax errors name line and column.
+        UnsupportedError: a label file lies outside the model's folder.
+    """
+    message = read_file(model_dir / CONFIG_FILENAME, missing_ok=auto_complete)
+    return config_from_message(message, model_dir)
+
+
+def config_from_message(message: Message, model_dir: Path) -> ModelConfig:
+    """The config that `message` means for the model in `model_dir`. Changes `message`.
+
+    Raises:
+        InvalidArgumentError: a value in it is wrong.
+        UnsupportedError: a label file lies outside the model's folder.
+    """
+    warnings = list_unhonoured(message)
+    fill_backend(message, model_dir)
+    fill_defaults(message)
+    validate_config(message, model_dir.name)
+    config = to_model_config(message)
+    return replace(config, warnings=(*warnings, *list_unread(config.parameters)))
+
+
+def check_loadable(config: ModelConfig) -> None:
+    """Check what Triton finds out only when it loads the model, graph and devices aside.
+
+    Raises:
+        InvalidArgumentError: another backend's model, or a wrong instance group or parameter.
+        UnsupportedError: the config asks for what would be served wrongly here.
+    """
+    check_refused(config.message)
+    if config.backend != ONNX_BACKEND:
+        raise InvalidArgumentError(
+            f"unable to find backend library for backend '{config.backend}', "
+            "try specifying runtime on the model configuration."
+        )
+    validate_instance_groups(config.message)
+    validate_parameters(config.parameters, config.name)

@@ -1,0 +1,53 @@
+"""Admission and inference: what every service calls to have a request answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from naiad.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from naiad.core.tensors import InferRequest, InferResponse
+    from naiad.lifecycle.manager import ModelManager
+    from naiad.lifecycle.version import ModelHandle
+
+
+class DataPlane:
+    """Admits requests, finds the version that answers, and runs them. Used on the event loop's thread."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self.manager = manager
+        self._accepting = True
+
+    @property
+    def accepting(self) -> bool:
+        """False once the server drains."""
+        return self._accepting
+
+    def stop_accepting(self) -> None:
+        """Refuse new requests from now on; accepted ones are not touched."""
+        self._accepting = False
+
+    def acquire(self, name: str, version: int | None) -> ModelHandle:
+        """A handle on the version that should answer; release it when the answer is done.
+
+        Raises:
+            NotFoundError: no such model or version, or none is ready.
+            UnavailableError: the server drains, or the version asked for is not ready.
+        """
+        if not self._accepting:
+            raise UnavailableError("GRPC server is shutting down and has stopped accepting new requests.")
+        return self.manager.acquire(name, version)
+
+    async def infer(self, handle: ModelHandle, request: InferRequest) -> InferResponse:
+        """Queue a request that was validated against the handle's config, and wait for its answer.
+
+        A cancelled caller leaves the queue at once; in a running batch only its own result is dropped.
+
+        Raises:
+            UnavailableError: the queue is full, or the version drains.
+            DeadlineExceededError: the request's deadline passed in the queue.
+            InvalidArgumentError: the graph refused this request's values.
+            InternalError: the model failed.
+        """
+        return await handle.submit(request)

@@ -1,0 +1,135 @@
+"""One model version: its state, what serves it while it is ready, and the handles that keep it alive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from naiad.lifecycle.states import ReadyState, check_transition
+
+if TYPE_CHECKING:
+    from naiad.config.model_config import ModelConfig
+    from naiad.core.errors import NaiadError
+    from naiad.core.tensors import InferRequest, InferResponse, ModelKey
+    from naiad.lifecycle.loading import LoadedModel, VisionModel
+    from naiad.scheduling.scheduler import BatchScheduler
+    from naiad.telemetry.statistics import VersionStatistics
+
+
+class ServingVersion:
+    """What a ready version is made of. Built when it has been loaded and warmed, closed once."""
+
+    def __init__(
+        self,
+        key: ModelKey,
+        model: LoadedModel,
+        scheduler: BatchScheduler,
+        statistics: VersionStatistics,
+    ) -> None:
+        self.key = key
+        self.config: ModelConfig = model.version.config
+        self.vision = model.vision
+        self.execution_providers = model.version.execution_providers
+        self.fallbacks = model.version.fallbacks
+        self.scheduler = scheduler
+        self.statistics = statistics
+        self._loaded = model.version
+        self._handles = 0
+        self._released = asyncio.Event()
+        self._released.set()
+
+    def acquire(self) -> ModelHandle:
+        """Count one more user; an unload waits until all have released."""
+        self._handles += 1
+        self._released.clear()
+        return ModelHandle(self)
+
+    def release(self) -> None:
+        """Count one user less; called by the handle."""
+        self._handles -= 1
+        if not self._handles:
+            self._released.set()
+
+    async def drain(self) -> None:
+        """Wait until every accepted request is answered and every handle released."""
+        await self.scheduler.drain()
+        await self._released.wait()
+
+    async def close(self) -> None:
+        """End the instances, then free their sessions."""
+        await self.scheduler.close()
+        self._loaded.close()
+
+
+class ModelHandle:
+    """The right to use one version. A context manager; used on the event loop's thread."""
+
+    __slots__ = ("_released", "_serving")
+
+    def __init__(self, serving: ServingVersion) -> None:
+        self._serving = serving
+        self._released = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @property
+    def key(self) -> ModelKey:
+        """The version it stands for."""
+        return self._serving.key
+
+    @property
+    def config(self) -> ModelConfig:
+        """The version's completed config."""
+        return self._serving.config
+
+    @property
+    def vision(self) -> VisionModel | None:
+        """What images for this version go through; None for a model that takes tensors only."""
+        return self._serving.vision
+
+    @property
+    def execution_providers(self) -> tuple[str, ...]:
+        """The execution providers that the sessions really use, first choice first."""
+        return self._serving.execution_providers
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """One sentence for each execution provider that was asked for and is not used."""
+        return self._serving.fallbacks
+
+    def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
+        """Hand a validated request to the version's scheduler.
+
+        Raises:
+            UnavailableError: the version drains, or its queue is full.
+        """
+        return self._serving.scheduler.submit(request)
+
+    def release(self) -> None:
+        """Give the right back. Safe to call twice."""
+        if not self._released:
+            self._released = True
+            self._serving.release()
+
+
+class ModelVersion:
+    """A version's state, why it is unavailable, and what serves it while READY."""
+
+    def __init__(self, key: ModelKey) -> None:
+        self.key = key
+        self.state = ReadyState.UNKNOWN
+        self.reason: NaiadError | str = ""
+        self.serving: ServingVersion | None = None
+
+    def __repr__(self) -> str:
+        return f"<ModelVersion {self.key} {self.state.value}>"
+
+    def move(self, state: ReadyState, reason: NaiadError | str = "") -> None:
+        """Go to another state; raises ValueError if that transition is not allowed."""
+        check_transition(self.state, state)
+        self.state = state
+        self.reason = reason

@@ -1,0 +1,155 @@
+"""What lies in a model repository: models, their version folders, and the model file of a version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from naiad.core.errors import InvalidArgumentError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from naiad.config.model_config import ModelConfig
+
+DUPLICATE = "model appears in two or more repositories"
+
+_NOT_VERSIONS = frozenset({"warmup", "initial_state", "configs"})
+_DIGITS = re.compile(r"[0-9]+")
+_MAX_VERSION = 2**63 - 1
+_DEFAULT_FILENAME = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model's folder: `versions` are its numeric folders, ascending; `notes` name the ignored ones."""
+
+    name: str
+    path: Path
+    versions: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryScan:
+    """What was found: models sorted by name, and for each name that cannot be served the reason why."""
+
+    models: tuple[ModelFolder, ...]
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def scan(roots: Sequence[Path]) -> RepositoryScan:
+    """Look at every model repository once. Plain files and hidden folders are skipped.
+
+    Args:
+        roots: the repositories; naming one twice is the same as once.
+
+    Raises:
+        InvalidArgumentError: a root is missing, no folder, or cannot be listed.
+    """
+    found: dict[str, list[Path]] = {}
+    for root in sorted({root.resolve() for root in roots}):
+        for path in _folders(root):
+            found.setdefault(path.name, []).append(path)
+    models: list[ModelFolder] = []
+    problems: dict[str, str] = {}
+    for name, paths in sorted(found.items()):
+        if not _is_text(name):
+            problems[ascii(name)] = "the folder's name is not UTF-8 text"
+        elif len(paths) > 1:
+            problems[name] = DUPLICATE
+        else:
+            try:
+                models.append(read_folder(paths[0]))
+            except InvalidArgumentError as error:
+                problems[name] = error.message
+    return RepositoryScan(tuple(models), problems)
+
+
+def read_folder(path: Path) -> ModelFolder:
+    """The model folder at `path` with its versions.
+
+    Raises:
+        InvalidArgumentError: the folder cannot be listed.
+    """
+    versions: list[int] = []
+    notes: list[str] = []
+    try:
+        entries = sorted(entry.name for entry in path.iterdir() if _is_folder(entry))
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot list model folder {path}: {error.strerror}") from error
+    for name in entries:
+        if name in _NOT_VERSIONS or name.startswith("."):
+            continue
+        why = _why_no_version(name)
+        if why:
+            notes.append(f"ignored folder {name!a} of model '{path.name}': {why}")
+        else:
+            versions.append(int(name))
+    return ModelFolder(path.name, path, tuple(sorted(versions)), tuple(notes))
+
+
+def model_file(folder: ModelFolder, version: int, config: ModelConfig) -> Path:
+    """The file that holds the version's graph.
+
+    `default_model_filename` may name a directory, which then holds `model.onnx` and its external data.
+    Only the name itself must stay inside the version's folder: symlinks are how stores share files.
+
+    Raises:
+        InvalidArgumentError: `default_model_filename` leads out of the version's folder.
+        UnavailableError: there is no such file.
+    """
+    filename = config.model_filename or _DEFAULT_FILENAME
+    name = PurePosixPath(filename)
+    if name.is_absolute() or ".." in name.parts or "\0" in filename:
+        raise InvalidArgumentError(
+            f"default_model_filename of model '{folder.name}' is {filename!r}: "
+            "it must stay inside the version's folder"
+        )
+    path = folder.path / str(version) / name
+    try:
+        path = path / _DEFAULT_FILENAME if path.is_dir() else path
+        found = path.is_file()
+    except OSError as error:
+        raise UnavailableError(f"cannot read '{path}': {error.strerror}") from error
+    if not found:
+        group = config.instance_groups[0].name if config.instance_groups else config.name
+        raise UnavailableError(f"unable to find '{path}' for model instance '{group}_0'")
+    return path
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return [entry for entry in root.iterdir() if not entry.name.startswith(".") and _is_folder(entry)]
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"cannot list model repository {root} (--model-repository): {error.strerror}"
+        ) from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return True  # a link into what we may not see: trying to list it will say why
+
+
+def _why_no_version(name: str) -> str:
+    """Why a folder's name is no version number; empty if it is one."""
+    if not _DIGITS.fullmatch(name):
+        return "its name is not a whole number"
+    if name != "0" and name.startswith("0"):
+        return "its name has leading zeros"
+    if int(name[:20]) > _MAX_VERSION:
+        return f"its number is above {_MAX_VERSION}"
+    return ""
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""The batch decision: a pure function of the queue and the time. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+
+class BatchReason(Enum):
+    """Why a batch was formed; the value is what a caller reads."""
+
+    LONE = "lone"  # the model does not batch
+    PREFERRED = "preferred"  # a preferred batch size was reached
+    FULL = "full"  # nothing more may be added
+    MISFIT = "misfit"  # the next request has another shape or does not fit
+    DELAY = "delay"  # the oldest request has waited its max queue delay
+    IDLE = "idle"  # an instance was free and no delay is configured
+
+
+class Queued(Protocol):
+    """What the decision needs to know of a waiting request."""
+
+    batch_size: int
+    enqueued_ns: int
+    shape_key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How requests of one model version may be merged.
+
+    `max_batch_size` counts batch items; 0 means that requests are never merged. `preferred` are the
+    preferred batch sizes, ascending. `max_queue_delay_ns` is how long the oldest request may wait for
+    company; 0 means not at all.
+    """
+
+    max_batch_size: int = 0
+    preferred: tuple[int, ...] = ()
+    max_queue_delay_ns: int = 0
+
+
+class Run(NamedTuple):
+    """Run the first `take` requests now."""
+
+    take: int
+    reason: BatchReason
+
+
+class Wait(NamedTuple):
+    """Form no batch before `until_ns`, unless the queue changes."""
+
+    until_ns: int
+
+
+Decision = Run | Wait | None
+"""None: the queue is empty."""
+
+
+class _Prefix(NamedTuple):
+    """What a scan from the head found, sizes in batch items."""
+
+    taken: int
+    size: int
+    preferred: int
+    misfit: bool
+
+
+def next_batch(queue: Iterable[Queued], now_ns: int, policy: BatchPolicy) -> Decision:
+    """Decide what a free instance should run.
+
+    Triton's rules (dynamic batcher): requests leave in order and are never split; the first one that
+    does not fit, by size or by shape, ends the batch and sends it; the longest prefix that makes a preferred
+    size goes at once while the oldest request's delay lasts; after the delay everything that fits goes.
+
+    Args:
+        queue: waiting requests, oldest first; only as many are looked at as fit one batch.
+        now_ns: the clock's time.
+        policy: the model version's.
+    """
+    head = next(iter(queue), None)
+    if head is None:
+        return None
+    if policy.max_batch_size < 1:
+        return Run(1, BatchReason.LONE)
+    prefix = _scan(queue, policy)
+    waited_ns = now_ns - head.enqueued_ns
+    delay_over = 0 < policy.max_queue_delay_ns <= waited_ns
+    if prefix.preferred and not delay_over:
+        return Run(prefix.preferred, BatchReason.PREFERRED)
+    reason = _reason_to_run(prefix, policy, delay_over=delay_over)
+    if reason is None:
+        return Wait(head.enqueued_ns + policy.max_queue_delay_ns)
+    return Run(prefix.taken, reason)
+
+
+def _reason_to_run(prefix: _Prefix, policy: BatchPolicy, *, delay_over: bool) -> BatchReason | None:
+    if prefix.size >= policy.max_batch_size:
+        return BatchReason.FULL
+    if prefix.misfit:
+        return BatchReason.MISFIT
+    if delay_over:
+        return BatchReason.DELAY
+    return BatchReason.IDLE if policy.max_queue_delay_ns == 0 else None
+
+
+def _scan(queue: Iterable[Queued], policy: BatchPolicy) -> _Prefix:
+    largest_preferred = policy.preferred[-1] if policy.preferred else policy.max_batch_size
+    taken = size = preferred = 0
+    shape_key: Hashable = None
+    for item in queue:
+        if taken:
+            # Passing the largest preferred size without having met one: the prefix so far is the batch.
+            if size + item.batch_size > largest_preferred and not preferred:
+                preferred = taken
+            if size + item.batch_size > policy.max_batch_size or item.shape_key != shape_key:
+                return _Prefix(taken, size, preferred, misfit=True)
+        else:
+            shape_key = item.shape_key
+        taken += 1
+        size += item.batch_size
+        if size in policy.preferred:
+            preferred = taken
+        if size >= policy.max_batch_size:
+            break
+    return _Prefix(taken, size, preferred, misfit=False)

@@ -1,0 +1,200 @@
+"""The bytes of tensors on the wire: raw and typed contents to arrays, arrays to raw contents."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from naiad.core.datatypes import DataType
+from naiad.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tritonclient.grpc.service_pb2 import InferTensorContents, ModelInferRequest
+
+    from naiad.core.tensors import Array
+
+INT64_MAX = 2**63 - 1
+_LENGTH = struct.Struct("<I")
+
+# Which repeated field carries a datatype's typed contents, and the numpy dtype of its values. FP16 and
+# BF16 have none: they travel raw.
+_CONTENTS_FIELD: dict[DataType, str] = {
+    DataType.BOOL: "bool_contents",
+    DataType.INT8: "int_contents",
+    DataType.INT16: "int_contents",
+    DataType.INT32: "int_contents",
+    DataType.INT64: "int64_contents",
+    DataType.UINT8: "uint_contents",
+    DataType.UINT16: "uint_contents",
+    DataType.UINT32: "uint_contents",
+    DataType.UINT64: "uint64_contents",
+    DataType.FP32: "fp32_contents",
+    DataType.FP64: "fp64_contents",
+    DataType.BYTES: "bytes_contents",
+}
+_FIELD_DTYPE = {
+    "bool_contents": np.bool_,
+    "int_contents": np.int32,
+    "int64_contents": np.int64,
+    "uint_contents": np.uint32,
+    "uint64_contents": np.uint64,
+    "fp32_contents": np.float32,
+    "fp64_contents": np.float64,
+}
+# The datatype that Triton names when a typed field does not suit a tensor.
+_FIELD_DATATYPE = {
+    "bool_contents": "BOOL",
+    "int_contents": "INT32",
+    "int64_contents": "INT64",
+    "uint_contents": "UINT32",
+    "uint64_contents": "UINT64",
+    "fp32_contents": "FP32",
+    "fp64_contents": "FP64",
+    "bytes_contents": "BYTES",
+}
+
+
+def bind_contents(request: ModelInferRequest) -> list[bytes | list[bytes]]:
+    """The data of each input, in request order: raw bytes, or the elements of a typed BYTES tensor.
+
+    Raises:
+        InvalidArgumentError: typed and raw contents are mixed, a typed field does not suit its datatype, or
+            an input has no data.
+    """
+    raw = request.raw_input_contents
+    data: list[bytes | list[bytes]] = []
+    next_raw = 0
+    for tensor in request.inputs:
+        if tensor.HasField("contents"):
+            if raw:
+                raise InvalidArgumentError(
+                    "contents field must not be specified when using raw_input_contents for "
+                    f"'{tensor.name}' for model '{request.model_name}'"
+                )
+            data.append(_typed(tensor.contents, tensor.datatype, tensor.name, request.model_name))
+        elif next_raw < len(raw):
+            data.append(raw[next_raw])
+            next_raw += 1
+        else:
+            raise InvalidArgumentError(
+                f"unable to find data for input tensor '{tensor.name}' for model "
+                f"'{request.model_name}' in request."
+            )
+    return data
+
+
+def _typed(contents: InferTensorContents, datatype: str, name: str, model: str) -> bytes | list[bytes]:
+    fields = [field for field in _FIELD_DATATYPE if len(getattr(contents, field))]
+    known = DataType.from_wire_name(datatype)
+    allowed = _CONTENTS_FIELD.get(known) if known else None
+    prefix = f"unexpected explicit tensor data for input tensor '{name}' for model '{model}'"
+    for field in fields:
+        if field != allowed:
+            raise InvalidArgumentError(
+                f"{prefix}, binary data was already supplied."
+                if len(fields) > 1
+                else f"{prefix} of type '{_FIELD_DATATYPE[field]}', expected datatype '{datatype}'"
+            )
+    if allowed is None or known is None or not fields:
+        return b""
+    if known is DataType.BYTES:
+        return list(contents.bytes_contents)
+    values: Array = np.array(getattr(contents, allowed), dtype=_FIELD_DTYPE[allowed])
+    # Narrower types ride in 32 bits and keep the low bytes, as Triton does it.
+    return values.astype(known.numpy, copy=False).tobytes()
+
+
+def element_count(shape: Sequence[int], name: str) -> int:
+    """The product of the dims, checked against the protocol's limit.
+
+    Raises:
+        InvalidArgumentError: more elements than a signed 64-bit count holds.
+    """
+    count = 1
+    for dim in shape:
+        count *= dim
+    if count > INT64_MAX:
+        raise InvalidArgumentError(f"element count for tensor '{name}' exceeds maximum size of {INT64_MAX}")
+    return count
+
+
+def numeric_array(
+    data: bytes, datatype: DataType, shape: tuple[int, ...], *, name: str, model: str, prefix: str
+) -> Array:
+    """View raw bytes as an array, without copying.
+
+    Raises:
+        InvalidArgumentError: the byte count is not what datatype and shape need.
+    """
+    # An empty batch is checked as a batch of one, so that no data never passes for a tensor.
+    checked = (max(1, shape[0]), *shape[1:]) if shape else shape
+    expected = element_count(checked, name) * datatype.itemsize
+    if expected > INT64_MAX:
+        raise InvalidArgumentError(f"byte size for tensor '{name}' exceeds maximum size of {INT64_MAX}")
+    if len(data) != expected:
+        raise InvalidArgumentError(
+            f"{prefix}input byte size mismatch for input '{name}' for model '{model}'. "
+            f"Expected {expected}, got {len(data)}"
+        )
+    if 0 in shape:
+        return np.empty(shape, dtype=datatype.numpy)
+    return np.frombuffer(data, dtype=datatype.numpy).reshape(shape)
+
+
+def bytes_array(
+    data: bytes | list[bytes], shape: tuple[int, ...], *, name: str, model: str, prefix: str
+) -> Array:
+    """Take a BYTES tensor apart into an object array of `bytes`.
+
+    Raises:
+        InvalidArgumentError: too few or too many elements, or a truncated one.
+    """
+    expected = element_count(shape, name)
+    if isinstance(data, list):
+        elements = data
+    else:
+        elements = _elements(data, expected, name=name, model=model, prefix=prefix)
+    if len(elements) < expected:
+        raise InvalidArgumentError(
+            f"{prefix}expected {expected} string elements for inference input '{name}' for model '{model}', "
+            f"got {len(elements)}"
+        )
+    if len(elements) > expected:
+        raise InvalidArgumentError(
+            f"{prefix}unexpected number of string elements {expected + 1} for inference input '{name}' "
+            f"for model '{model}', expecting {expected}"
+        )
+    array = np.empty(expected, dtype=np.object_)
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def _elements(data: bytes, expected: int, *, name: str, model: str, prefix: str) -> list[bytes]:
+    elements: list[bytes] = []
+    position = 0
+    while position < len(data) and len(elements) <= expected:
+        left = len(data) - position
+        if left < _LENGTH.size:
+            raise InvalidArgumentError(
+                f"{prefix}incomplete string length indicator for inference input '{name}' for model "
+                f"'{model}', expecting 4 bytes but only {left} bytes available. "
+                "Please make sure the string length indicator is in one buffer."
+            )
+        (length,) = _LENGTH.unpack_from(data, position)
+        position += _LENGTH.size
+        if position + length > len(data):
+            break  # the element is cut short: it does not count, and the count tells
+        elements.append(data[position : position + length])
+        position += length
+    return elements
+
+
+def raw_contents(array: Array, datatype: DataType) -> bytes:
+    """An output as the wire carries it: row-major, little-endian, BYTES elements length-prefixed."""
+    if datatype is DataType.BYTES:
+        return b"".join(_LENGTH.pack(len(element)) + element for element in array.reshape(-1).tolist())
+    return array.tobytes()

@@ -1,0 +1,97 @@
+"""The one table from domain errors to gRPC status codes, and the one way an error leaves a unary RPC."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+
+import grpc
+import structlog
+
+from naiad.core import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from grpc.aio import ServicerContext
+
+    Context = ServicerContext[Any, Any]
+
+Service = TypeVar("Service")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+log = structlog.get_logger(__name__)
+
+_CODES: dict[type[errors.NaiadError], grpc.StatusCode] = {
+    errors.InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.ResourceExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CancelledError: grpc.StatusCode.CANCELLED,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+}
+
+_TITLES: dict[type[errors.NaiadError], str] = {
+    errors.InvalidArgumentError: "Invalid argument",
+    errors.NotFoundError: "Not found",
+    errors.AlreadyExistsError: "Already exists",
+    errors.UnsupportedError: "Unsupported",
+    errors.UnavailableError: "Unavailable",
+    errors.InternalError: "Internal",
+}
+
+
+class Status(NamedTuple):
+    """What a failed call is told."""
+
+    code: grpc.StatusCode
+    message: str
+
+
+def status_of(error: Exception) -> Status:
+    """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return Status(_CODES[kind], str(error))
+    incident = secrets.token_hex(4)
+    log.error("unexpected error", incident=incident, who="naiad developers", exc_info=error)
+    return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
+
+
+def code_number(status: Status) -> int:
+    """The status code's number on the wire."""
+    number: int = status.code.value[0]
+    return number
+
+
+def titled(reason: errors.NaiadError | str) -> str:
+    """An error as the repository index words it: `Invalid argument: …`."""
+    if isinstance(reason, str):
+        return reason
+    return f"{_TITLES.get(type(reason), 'Unknown')}: {reason.message}"
+
+
+async def abort(context: Context, error: Exception) -> NoReturn:
+    """End a call with the error's status."""
+    status = status_of(error)
+    await context.abort(status.code, status.message)
+
+
+def unary(
+    handler: Callable[[Service, Request, Context], Awaitable[Response]],
+) -> Callable[[Service, Request, Context], Awaitable[Response]]:
+    """Let a unary RPC raise: whatever it raises ends the call with the table's status."""
+
+    @functools.wraps(handler)
+    async def answered(service: Service, request: Request, context: Context) -> Response:
+        try:
+            return await handler(service, request, context)
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            await abort(context, error)
+
+    return answered

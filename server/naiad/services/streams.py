@@ -1,0 +1,94 @@
+"""Bidirectional streams: a bounded number of messages at work, answers in the order of the messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Draining:
+    """Tells every open stream that the server drains. Used on the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def begin(self) -> None:
+        """Streams read no further message; what they have read is answered."""
+        self._event.set()
+
+    async def begun(self) -> None:
+        """Wait for `begin`."""
+        await self._event.wait()
+
+
+class OrderedStream(Generic[Request, Response]):
+    """Works on up to `limit` messages of one stream at once and yields their answers in order.
+
+    At the limit the stream is read no further, so the transport's flow control holds the client back.
+    Every task that it starts is its own: when the consumer stops, by error, cancellation or the end, all of
+    them have ended before control returns.
+    """
+
+    def __init__(
+        self,
+        requests: AsyncIterator[Request],
+        work: Callable[[Request], Coroutine[object, object, Response]],
+        *,
+        limit: int,
+        draining: Draining,
+    ) -> None:
+        """Prepare a stream.
+
+        Args:
+            requests: the client's messages.
+            work: answers one message; it must not raise, faults are answers of their own.
+            limit: how many messages are worked on at once.
+            draining: when it begins, no further message is read.
+        """
+        self._requests = requests
+        self._work = work
+        self._draining = draining
+        self._slots = asyncio.Semaphore(limit)
+        self._answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Response]] = set()
+
+    async def responses(self) -> AsyncIterator[Response]:
+        """The answers, in the order of the messages."""
+        reader = asyncio.create_task(self._read_until_drained(), name="stream reader")
+        try:
+            while (task := await self._answers.get()) is not None:
+                yield await task
+                self._slots.release()
+            await reader
+        finally:
+            reader.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(reader, *self._tasks, return_exceptions=True)
+
+    async def _read_until_drained(self) -> None:
+        reading = asyncio.create_task(self._read(), name="stream read")
+        drained = asyncio.create_task(self._draining.begun(), name="stream drain")
+        try:
+            await asyncio.wait((reading, drained), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()  # a stream that broke must not look like one that ended
+        finally:
+            drained.cancel()
+            reading.cancel()
+            await asyncio.gather(reading, drained, return_exceptions=True)
+            self._answers.put_nowait(None)
+
+    async def _read(self) -> None:
+        async for request in self._requests:
+            await self._slots.acquire()
+            task = asyncio.create_task(self._work(request), name="stream message")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._answers.put_nowait(task)

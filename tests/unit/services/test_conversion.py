@@ -1,0 +1,182 @@
+"""Requests are checked in Triton's order and words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from naiad.config.model_config import ModelConfig, TensorConfig
+from naiad.core.datatypes import DataType
+from naiad.core.errors import InvalidArgumentError
+from naiad.core.tensors import InferResponse, ModelKey
+from naiad.services.conversion import parse_version, to_domain, to_protobuf
+
+SIMPLE = ModelConfig(
+    name="simple",
+    max_batch_size=8,
+    inputs=(TensorConfig("INPUT0", DataType.INT32, (16,)), TensorConfig("INPUT1", DataType.INT32, (16,))),
+    outputs=(TensorConfig("OUTPUT0", DataType.INT32, (16,)), TensorConfig("OUTPUT1", DataType.INT32, (16,))),
+)
+FREE = ModelConfig(
+    name="free",
+    max_batch_size=0,
+    inputs=(
+        TensorConfig("INPUT0", DataType.FP32, (-1,)),
+        TensorConfig("EXTRA", DataType.FP32, (1,), optional=True),
+    ),
+    outputs=(TensorConfig("OUTPUT0", DataType.FP32, (-1,)),),
+)
+
+
+def message(
+    *inputs: tuple[str, str, list[int]], outputs: tuple[str, ...] = (), raw_bytes: int = 64, id_: str = ""
+) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name="simple", id=id_)
+    for name, datatype, shape in inputs:
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(bytes(raw_bytes * max(1, shape[0] if shape else 1)))
+    for output in outputs:
+        request.outputs.add(name=output)
+    return request
+
+
+I0, I1 = ("INPUT0", "INT32", [1, 16]), ("INPUT1", "INT32", [1, 16])
+
+
+def test_a_good_request_becomes_arrays_that_view_the_message() -> None:
+    request = to_domain(message(I0, I1, outputs=("OUTPUT1",), id_="7"), SIMPLE, None)
+    assert request.inputs["INPUT0"].shape == (1, 16)
+    assert request.outputs == ("OUTPUT1",)
+    assert (request.batch_size, request.request_id) == (1, "7")
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (message(I0, I0, I1), "[request id: <id_unknown>] input 'INPUT0' already exists in request"),
+        (message(I0, I1, outputs=("X",)), "unexpected inference output 'X' for model 'simple'"),
+        (
+            message(I0, I1, outputs=("OUTPUT0", "OUTPUT0")),
+            "[request id: <id_unknown>] output 'OUTPUT0' already exists in request",
+        ),
+        (message(I0, ("X", "INT32", [1, 16])), "unexpected inference input 'X' for model 'simple'"),
+        (
+            message(I0, id_="a"),
+            "[request id: a] expected 2 inputs but got 1 inputs for model 'simple'. Got input(s) ['INPUT0'], but "
+            "missing required input(s) ['INPUT1']. Please provide all required input(s).",
+        ),
+        (
+            message(I0, I1, ("X", "INT32", [1, 16])),
+            "[request id: <id_unknown>] expected 2 inputs but got 3 inputs for model 'simple'. Got input(s) "
+            "['INPUT0','INPUT1','X'], but missing required input(s) []. Please provide all required input(s).",
+        ),
+        (
+            message(("INPUT0", "INT32", []), I1),
+            "[request id: <id_unknown>] input 'INPUT0' has no shape but model requires batch dimension for 'simple'",
+        ),
+        (
+            message(I0, ("INPUT1", "INT32", [2, 16])),
+            "[request id: <id_unknown>] input 'INPUT1' batch size does not match other inputs for 'simple'",
+        ),
+        (
+            message(("INPUT0", "INT32", [9, 16]), ("INPUT1", "INT32", [9, 16])),
+            "[request id: <id_unknown>] inference request batch-size must be <= 8 for 'simple'",
+        ),
+        (
+            message(("INPUT0", "FP32", [1, 16]), I1),
+            "[request id: <id_unknown>] inference input 'INPUT0' data-type is 'FP32', but model 'simple' expects 'INT32'",
+        ),
+        (
+            message(("INPUT0", "TYPE_INT32", [1, 16]), I1),
+            "[request id: <id_unknown>] inference input 'INPUT0' data-type is '<invalid>', but model 'simple' "
+            "expects 'INT32'",
+        ),
+        (
+            message(I0, I1, raw_bytes=60),
+            "[request id: <id_unknown>] input byte size mismatch for input 'INPUT0' for model 'simple'. "
+            "Expected 64, got 60",
+        ),
+        (
+            message(("INPUT0", "INT32", [0, 16]), ("INPUT1", "INT32", [0, 16])),
+            "[request id: <id_unknown>] inference request batch-size must be >= 1 for 'simple', got 0",
+        ),
+        (
+            message(("INPUT0", "INT32", [0, 16]), ("INPUT1", "INT32", [0, 16]), raw_bytes=0),
+            "[request id: <id_unknown>] input byte size mismatch for input 'INPUT0' for model 'simple'. "
+            "Expected 64, got 0",
+        ),
+    ],
+)
+def test_the_first_fault_is_told_in_tritons_words(request_: pb.ModelInferRequest, expected: str) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        to_domain(request_, SIMPLE, None)
+    assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize("shape", [[1, 8], [1, 1, 16], [1, -16], [16]])
+def test_a_wrong_shape_is_told_with_the_batch_note(shape: list[int]) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        to_domain(message(("INPUT0", "INT32", shape), ("INPUT1", "INT32", [shape[0], 16])), SIMPLE, None)
+    text = str(raised.value)
+    if shape[0] == 16:
+        assert text.endswith("inference request batch-size must be <= 8 for 'simple'")
+    else:
+        printed = ",".join(map(str, shape))
+        assert (
+            f"unexpected shape for input 'INPUT0' for model 'simple'. Expected [-1,16], got [{printed}]. NOTE: Set"
+            in text
+        )
+
+
+def test_a_negative_wildcard_dimension_is_refused() -> None:
+    request = pb.ModelInferRequest(model_name="free")
+    request.inputs.add(name="INPUT0", datatype="FP32", shape=[-1])
+    request.raw_input_contents.append(b"")
+    with pytest.raises(InvalidArgumentError, match=r"All input dimensions should be specified .* got \[-1\]"):
+        to_domain(request, FREE, None)
+
+
+def test_optional_inputs_may_be_left_out() -> None:
+    request = pb.ModelInferRequest(model_name="free")
+    request.inputs.add(name="INPUT0", datatype="FP32", shape=[3])
+    request.raw_input_contents.append(bytes(12))
+    assert list(to_domain(request, FREE, None).inputs) == ["INPUT0"]
+
+
+def test_missing_inputs_of_a_model_with_optional_ones_name_the_range() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match="expected number of inputs between 1 and 2 but got 0 inputs"
+    ):
+        to_domain(pb.ModelInferRequest(model_name="free"), FREE, None)
+
+
+@pytest.mark.parametrize(("text", "version"), [("", None), ("1", 1), ("0", 0), ("12", 12)])
+def test_versions_that_can_be_asked_for(text: str, version: int | None) -> None:
+    assert parse_version(text) == version
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "abc",
+            "failed to get model version from specified version string 'abc' (details: stol), version should be",
+        ),
+        ("-1", "invalid model version specified '-1' , version should be an integral value > 0"),
+    ],
+)
+def test_versions_that_cannot(text: str, expected: str) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        parse_version(text)
+    assert expected in str(raised.value)
+
+
+def test_the_answer_echoes_name_and_id_and_says_which_version_ran() -> None:
+    array = np.arange(16, dtype=np.int32).reshape(1, 16)
+    response = InferResponse(ModelKey("simple", 3), {"OUTPUT0": array})
+    answer = to_protobuf(response, pb.ModelInferRequest(model_name="simple", id="x"), SIMPLE)
+    assert (answer.model_name, answer.model_version, answer.id) == ("simple", "3", "x")
+    assert answer.outputs[0].datatype == "INT32"
+    assert list(answer.outputs[0].shape) == [1, 16]
+    assert answer.raw_output_contents[0] == array.tobytes()
