@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.telemetry.logging import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +70,9 @@ class ServerConfig(BaseModel):
         16,
         description="Messages of one stream that are worked on at once; then the stream is read no further.",
     )
-    log_format: LogFormat = Field(LogFormat.TEXT, description="How log lines are written: text or json.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How log lines are written: text or json."
+    )
     log_verbose: Annotated[int, Field(ge=0)] = Field(0, description="Above 0: debug events too.")
 
 

@@ -15,6 +15,7 @@
 | naiad.detect.max_faces | 1.. | 1000 |
 | naiad.embed.alignment | arcface, none | arcface |
 | naiad.embed.normalize | true, false | false |
+| naiad.embed.output | an output's name | the only output |
 """
 
 from __future__ import annotations

@@ -63,7 +63,6 @@ class ModelManager:
         clock: Clock,
         max_queue_size: int,
         load_threads: int,
-        on_state: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Create an empty manager.
 
@@ -72,13 +71,13 @@ class ModelManager:
             clock: the monotonic clock of the schedulers.
             max_queue_size: requests that may wait for one version unless its config says less.
             load_threads: how many versions load at the same time.
-            on_state: called with a model's name whenever one of its versions changes state.
         """
         self._loader = loader
         self._clock = clock
         self._max_queue_size = max_queue_size
         self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
-        self._on_state = on_state
+        self.on_state: Callable[[], None] | None = None
+        """Called whenever a version has changed its state; set by the one who tells the world."""
         self._models: dict[str, Model] = {}
 
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
@@ -91,7 +90,7 @@ class ModelManager:
         """Know model `name` as one that cannot be loaded at all, and why."""
         self._models[name] = Model(name, problem=problem)
         log.error("model refused", model=name, reason=problem.message, who="model owner")
-        self._on_state(name)
+        self._tell()
 
     def acquire(self, name: str, version: int | None) -> ModelHandle:
         """A handle on the version that should answer.
@@ -104,7 +103,9 @@ class ModelManager:
         states = None
         if model is not None and (model.versions or model.problem is None):
             states = {number: entry.state for number, entry in model.versions.items()}
-        entry = self._models[name].versions[choose_version(name, version, states)]
+        chosen = choose_version(name, version, states)
+        assert model is not None
+        entry = model.versions[chosen]
         assert entry.serving is not None
         return entry.serving.acquire()
 
@@ -156,6 +157,10 @@ class ModelManager:
                 entry.move(ReadyState.UNAVAILABLE, "unloaded")
         self._load_pool.shutdown(wait=True)
 
+    def _tell(self) -> None:
+        if self.on_state is not None:
+            self.on_state()
+
     def _serving(self) -> list[ServingVersion]:
         return [
             entry.serving
@@ -199,7 +204,7 @@ class ModelManager:
             entry.serving = self._serve(entry.key, loaded)
             entry.move(ReadyState.READY)
             _log_loaded(entry.key, loaded.version, (self._clock.now_ns() - started_ns) // 1_000_000)
-        self._on_state(entry.key.name)
+        self._tell()
 
     def _refuse(self, entry: ModelVersion, error: Exception) -> None:
         if not isinstance(error, NaiadError):

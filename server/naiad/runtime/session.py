@@ -1,4 +1,4 @@
-"""The narrow waist to an engine: four methods, implemented by ONNX Runtime, a remote server, or a test's fake."""
+"""The narrow waist to an engine: what ONNX Runtime, a remote server or a test's fake implements."""
 
 from __future__ import annotations
 

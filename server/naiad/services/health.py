@@ -5,49 +5,77 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from naiad.core.errors import NotFoundError
+from naiad.services.status import unary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from grpc.aio import ServicerContext
 
-    from naiad.lifecycle.manager import ModelManager
-    from naiad.services.streams import Draining
+    from naiad.dataplane import DataPlane
+
+    Context = ServicerContext[Any, Any]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class HealthService(HealthServicer):  # type: ignore[misc]  # untyped base
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped base
     """Check and Watch. The service name is empty for the server, a gRPC service's name, or a model's name.
 
-    An open Watch hears NOT_SERVING and ends when the server drains, so that watchers never hold it up.
+    Nothing is stored: each answer is read off the models. An open Watch hears NOT_SERVING and ends when the
+    server drains, so that watchers never hold it up.
     """
 
-    def __init__(self, draining: Draining) -> None:
-        super().__init__()
-        self._draining = draining
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: ServicerContext[Any, Any]) -> None:
-        """Tell each change of a service's status until the caller leaves or the server drains."""
-        watching = asyncio.create_task(super().Watch(request, context), name="health watch")
-        drained = asyncio.create_task(self._draining.begun(), name="health drain")
-        try:
-            await asyncio.wait((watching, drained), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (watching, drained):
-                task.cancel()
-            await asyncio.gather(watching, drained, return_exceptions=True)
-        await context.write(health_pb2.HealthCheckResponse(status=NOT_SERVING))
-
-    async def publish(
-        self, manager: ModelManager, is_ready: Callable[[], bool], services: Iterable[str]
+    def __init__(
+        self, dataplane: DataPlane, is_ready: Callable[[], bool], grpc_services: Collection[str]
     ) -> None:
-        """Set the server's, the gRPC services' and every model's status from what is loaded now."""
-        overall = SERVING if is_ready() else NOT_SERVING
-        for service in ("", *services):
-            await self.set(service, overall)
-        for name in manager.model_names():
-            await self.set(name, SERVING if manager.is_ready(name, None) else NOT_SERVING)
+        self._dataplane = dataplane
+        self._is_ready = is_ready
+        self._whole_server = frozenset(("", *grpc_services))
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Have every watcher look again: a model changed its state, or the server drains."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    @unary
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """The status now; NOT_FOUND for a name that is neither a service nor a model."""
+        status = self._status(request.service)
+        if status == SERVICE_UNKNOWN:
+            raise NotFoundError(f"'{request.service}' is neither a service nor a model of this server")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """The status now and after each change, until the caller leaves or the server drains."""
+        told = None
+        while True:
+            # Taken before the look, so that a change after it wakes the wait below.
+            changed = self._changed
+            status = self._status(request.service)
+            if status != told:
+                yield health_pb2.HealthCheckResponse(status=status)
+                told = status
+            if not self._dataplane.accepting:
+                return
+            await changed.wait()
+
+    def _status(self, service: str) -> int:
+        manager = self._dataplane.manager
+        if service in self._whole_server:
+            serving = self._is_ready()
+        elif service in manager.model_names():
+            serving = self._dataplane.accepting and manager.is_ready(service, None)
+        else:
+            return int(SERVICE_UNKNOWN)
+        return int(SERVING if serving else NOT_SERVING)

@@ -34,7 +34,8 @@ class GrpcServer:
         self._dataplane = dataplane
         self._draining = Draining()
         self._inference = InferenceService(dataplane, config, self._draining)
-        self._health = HealthService(self._draining)
+        self._health = HealthService(dataplane, self._inference.is_ready, (INFERENCE_SERVICE, VISION_SERVICE))
+        dataplane.manager.on_state = self._health.changed
         self._server = grpc.aio.server(options=_options(config))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, self._server)
         vision_pb2_grpc.add_VisionServiceServicer_to_server(
@@ -45,7 +46,7 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
-        """Listen, tell health, and return the port.
+        """Listen and return the port.
 
         Raises:
             UnavailableError: the address cannot be bound.
@@ -58,15 +59,12 @@ class GrpcServer:
                 f"cannot listen on {address} (--grpc-address, --grpc-port): {error}"
             ) from None
         await self._server.start()
-        await self._health.publish(
-            self._dataplane.manager, self._inference.is_ready, (INFERENCE_SERVICE, VISION_SERVICE)
-        )
         return port
 
     async def stop(self, grace_s: float) -> None:
         """Health off, no new work, then wait up to `grace_s` seconds for the calls at work."""
-        await self._health.enter_graceful_shutdown()
         self._dataplane.stop_accepting()
+        self._health.changed()
         self._draining.begin()
         await self._server.stop(grace_s)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,17 +12,10 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-class LogFormat(Enum):
-    """How a line is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-def configure_logging(log_format: LogFormat, *, verbose: int = 0) -> None:
+def configure_logging(log_format: str, *, verbose: int = 0) -> None:
     """Send structlog's events to standard error; called once, by the command that owns the process.
 
-    `verbose` above 0 adds debug events.
+    `log_format` is "text" or "json"; `verbose` above 0 adds debug events.
     """
     level = logging.DEBUG if verbose > 0 else logging.INFO
     structlog.configure(
@@ -39,7 +31,11 @@ def configure_logging(log_format: LogFormat, *, verbose: int = 0) -> None:
     )
 
 
-def _renderers(log_format: LogFormat) -> list[Processor]:
-    if log_format is LogFormat.JSON:
+def _renderers(log_format: str) -> list[Processor]:
+    if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

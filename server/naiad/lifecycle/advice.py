@@ -1,0 +1,157 @@
+"""What the owner of a broken model should do, from the step that failed and what was known by then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from naiad.config.messages import CONFIG_FILENAME
+from naiad.config.normalize import ONNX_BACKEND, ONNX_FILENAME
+from naiad.core.errors import NaiadError, UnsupportedError
+from naiad.core.tensors import WILDCARD
+from naiad.lifecycle.inspection import Problem, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from naiad.config.model_config import ModelConfig
+    from naiad.core.tensors import TensorSpec
+    from naiad.repository.layout import ModelFolder
+
+MAX_NAMED = 4
+"""A sentence names this many tensors or files; the rest it counts."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """How far the inspection of a model, or of one of its versions, has come, and what it knows by now."""
+
+    folder: ModelFolder
+    auto_complete: bool
+    stage: Stage = Stage.CONFIG
+    config: ModelConfig | None = None
+    version: int | None = None
+    file: Path | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def config_path(self) -> Path:
+        """Where the model's `config.pbtxt` is or would be."""
+        return self.folder.path / CONFIG_FILENAME
+
+
+def explain(error: Exception, facts: Facts) -> Problem:
+    """The problem that `error` is, at the stage that the inspection had reached."""
+    if not isinstance(error, NaiadError):
+        reason = f"{type(error).__name__}: {error}"
+        return Problem(
+            Stage.INTERNAL, reason, "this is a defect of Naiad: report it together with this model's folder"
+        )
+    advise = {
+        Stage.CONFIG: _config,
+        Stage.VERSIONS: _versions,
+        Stage.FILE: _file,
+        Stage.INSTANCES: _instances,
+        Stage.GRAPH: _graph,
+        Stage.FIT: _fit,
+        Stage.VISION: _vision,
+    }
+    return Problem(facts.stage, error.message, advise[facts.stage](facts, error))
+
+
+def fixed_tensors(
+    inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], optional: Iterable[str] = ()
+) -> tuple[TensorSpec, ...]:
+    """The tensors of a graph that rule out a batch dimension: their first dimension is not free."""
+    required = [spec for spec in inputs if spec.name not in set(optional)]
+    return tuple(spec for spec in (*required, *outputs) if not spec.shape or spec.shape[0] != WILDCARD)
+
+
+def name_tensors(specs: tuple[TensorSpec, ...]) -> str:
+    """Names and shapes for a sentence: `'data' [1,3,320,320], 'x' [] and 2 more`."""
+    return _listed([f"'{spec.name}' {_bracketed(spec.shape)}" for spec in specs])
+
+
+def _config(facts: Facts, error: NaiadError) -> str:
+    path = facts.config_path
+    if facts.config is not None and facts.config.backend != ONNX_BACKEND:
+        return (
+            f"Naiad serves ONNX models only: export the model to ONNX and write "
+            f'backend: "{ONNX_BACKEND}" into {path}, or take the folder out of the repository'
+        )
+    if isinstance(error, UnsupportedError):
+        return f"remove that field from {path}, or serve this model with Triton itself"
+    if path.is_symlink() or path.exists():
+        return f"correct {path}"
+    if not facts.auto_complete:
+        return f"write {path}, or check without --disable-auto-complete-config"
+    version = facts.folder.versions[0] if facts.folder.versions else 1
+    return f"put the ONNX file at {facts.folder.path / str(version) / ONNX_FILENAME}, or write {path}"
+
+
+def _versions(facts: Facts, _: NaiadError) -> str:
+    if facts.folder.versions:
+        present = _listed([str(version) for version in facts.folder.versions])
+        return (
+            f"the version folders there are: {present}; add the one that is wanted or change version_policy"
+        )
+    advice = f"put the ONNX file at {facts.folder.path / '1' / ONNX_FILENAME}"
+    return f"{advice}, or rename the ignored folders to whole numbers" if facts.folder.notes else advice
+
+
+def _file(facts: Facts, _: NaiadError) -> str:
+    filename = (facts.config.model_filename if facts.config else "") or ONNX_FILENAME
+    folder = facts.folder.path / str(facts.version)
+    try:
+        there = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".onnx")
+    except OSError:
+        return f"let the server read {folder}"
+    if there:
+        return f"rename one of the files there to {filename}, or set default_model_filename: {_listed(there)}"
+    return f"put the ONNX file at {folder / filename}"
+
+
+def _instances(facts: Facts, _: NaiadError) -> str:
+    return f"correct instance_group, optimization or parameters in {facts.config_path}"
+
+
+def _graph(facts: Facts, error: NaiadError) -> str:
+    if isinstance(error, UnsupportedError):
+        return "export the model again with operators and datatypes that the installed ONNX Runtime has"
+    return f"copy or export {facts.file} again; onnx.checker.check_model says more about a damaged file"
+
+
+def _fit(facts: Facts, error: NaiadError) -> str:
+    if "naiad." in error.message:
+        return _vision(facts, error)
+    fixed = fixed_tensors(facts.inputs, facts.outputs, facts.optional)
+    fixed = tuple(spec for spec in fixed if spec.shape is not None)  # an unknown rank fits any dims
+    if fixed and facts.config is not None and facts.config.max_batch_size > 0:
+        return (
+            f"set max_batch_size: 0, or export the model with a free first dimension; "
+            f"now it is fixed or absent in {name_tensors(fixed)}"
+        )
+    if not facts.auto_complete and facts.config is not None and not facts.config.inputs:
+        return (
+            f"list input and output in {facts.config_path}, or check without --disable-auto-complete-config"
+        )
+    return (
+        f"make input and output in {facts.config_path} say what the graph has, "
+        "or remove both lists to have them completed from the graph"
+    )
+
+
+def _vision(facts: Facts, _: NaiadError) -> str:
+    return f"correct the naiad.… parameters in {facts.config_path}, or remove them to serve tensors only"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _bracketed(shape: tuple[int, ...] | None) -> str:
+    return "of unknown rank" if shape is None else f"[{','.join(map(str, shape))}]"

@@ -1,0 +1,192 @@
+"""What `naiad check` finds out about model repositories, as plain data; `inspector` fills it. Pure.
+
+Field names are the keys of `naiad check --format json`: adding one is fine, renaming one breaks programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from naiad.config.model_config import InstanceGroup
+    from naiad.config.vision_config import VisionConfig
+    from naiad.core.tensors import TensorSpec
+
+
+class Stage(Enum):
+    """The step of loading at which something is wrong."""
+
+    REPOSITORY = "repository"  # the folder cannot be listed, or its name cannot be served
+    CONFIG = "config"  # config.pbtxt is wrong in itself
+    VERSIONS = "versions"  # the version policy selects nothing
+    FILE = "file"  # the version has no model file
+    INSTANCES = "instances"  # instance groups, accelerators or thread counts are wrong
+    GRAPH = "graph"  # the file is no model, or the engine refuses it
+    FIT = "fit"  # config and graph do not say the same
+    VISION = "vision"  # the naiad.… parameters do not suit the model
+    INTERNAL = "internal"  # not the model's fault
+
+
+class Merging(Enum):
+    """How requests of a model version become runs of its session."""
+
+    NONE = "none"  # the model has no batch dimension
+    DIRECT = "direct"  # it has one, and each request still runs alone
+    DYNAMIC = "dynamic"  # waiting requests are merged
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something cannot be served: `reason` is what `naiad serve` logs, `advice` is what to do."""
+
+    stage: Stage
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """An input or output as callers see it.
+
+    `shape` is full: it starts with the batch dimension if the model has one; -1 is any size. `graph_shape` is
+    the ONNX file's own, None where the file does not say it.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    graph_shape: tuple[int, ...] | None
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingReport:
+    """How requests are merged, in numbers and as a sentence.
+
+    `fixed_tensors` are those of the graph whose first dimension is not free, which rules batches out. Sizes
+    count batch items, `max_queue_delay_us` microseconds, `max_queue_size` requests (0: the server's limit).
+    """
+
+    merging: Merging
+    max_batch_size: int
+    preferred_batch_sizes: tuple[int, ...]
+    max_queue_delay_us: int
+    max_queue_size: int
+    fixed_tensors: tuple[TensorSpec, ...]
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstancesReport:
+    """What runs the version: instance groups and the threads of one session."""
+
+    groups: tuple[InstanceGroup, ...]
+    count: int
+    intra_op_threads: int
+    inter_op_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPlan:
+    """What a version would be if it were loaded.
+
+    `completed` names the config fields that were taken from the graph, `unserved_outputs` the graph's outputs
+    that the config leaves out. `fallbacks` say which execution provider was asked for and is not used,
+    `notes` what was done to the graph and decided about instances.
+    """
+
+    inputs: tuple[TensorReport, ...]
+    outputs: tuple[TensorReport, ...]
+    completed: tuple[str, ...]
+    unserved_outputs: tuple[str, ...]
+    batching: BatchingReport
+    instances: InstancesReport
+    execution_providers: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+    vision: VisionConfig | None
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionReport:
+    """One selected version: what it would be, or what is wrong with it.
+
+    `graph_inputs` and `graph_outputs` are the ONNX file's, empty if it could not be opened.
+    """
+
+    version: int
+    file: str | None
+    plan: VersionPlan | None
+    problem: Problem | None
+    graph_inputs: tuple[TensorSpec, ...] = ()
+    graph_outputs: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model of a repository.
+
+    `config_file` is None for a model without `config.pbtxt`. `versions_found` are the version folders,
+    `versions` those that the version policy selects, `versions_missing` those it names that are not there.
+    `warnings` name config fields that are not honoured, `notes` folders that are ignored. `problem` is set if
+    no version could be looked at.
+    """
+
+    name: str
+    path: str | None
+    config_file: str | None = None
+    version_policy: str | None = None
+    versions_found: tuple[int, ...] = ()
+    versions_missing: tuple[int, ...] = ()
+    versions: tuple[VersionReport, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: Problem | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every selected version would be loaded."""
+        return self.problem is None and all(version.problem is None for version in self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReport:
+    """One model repository: how many folders of models it has, and what is wrong or odd about it."""
+
+    path: str
+    models: int
+    problem: Problem | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """The engine and the settings that the models were looked at with."""
+
+    onnxruntime: str
+    execution_providers: tuple[str, ...]
+    gpu_count: int
+    cpu_threads: int
+    cpu_threads_reason: str
+    auto_complete: bool
+    default_max_batch_size: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that `naiad check` found."""
+
+    engine: EngineReport
+    repositories: tuple[RepositoryReport, ...]
+    models: tuple[ModelReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every repository could be listed and every model would be served."""
+        return all(entry.problem is None for entry in self.repositories) and all(
+            model.ok for model in self.models
+        )

@@ -1,0 +1,256 @@
+"""Looks at model repositories the way a server would load them, and keeps nothing open.
+
+Synchronous: one session at a time is opened and closed again, none is warmed up. Whatever is wrong with one
+model becomes a `Problem` in its report; the others are still looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+from typing import TYPE_CHECKING
+
+from naiad.config.complete import complete_model_config
+from naiad.config.model_config import VersionPolicyKind
+from naiad.config.reader import check_loadable, parse_model_config
+from naiad.core.errors import InvalidArgumentError, NaiadError
+from naiad.lifecycle.advice import Facts, explain
+from naiad.lifecycle.inspection import (
+    EngineReport,
+    Inspection,
+    ModelReport,
+    Problem,
+    RepositoryReport,
+    Stage,
+    VersionReport,
+)
+from naiad.lifecycle.loading import vision_model
+from naiad.lifecycle.version_plan import plan_version
+from naiad.repository.layout import model_file, scan
+from naiad.repository.version_policy import select_versions
+from naiad.runtime.layout import plan_instances
+from naiad.runtime.loader import inspect_version
+from naiad.runtime.providers import plan_providers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from naiad.config.model_config import ModelConfig, VersionPolicy
+    from naiad.core.tensors import TensorSpec
+    from naiad.lifecycle.inspection import VersionPlan
+    from naiad.repository.layout import ModelFolder, RepositoryScan
+    from naiad.runtime.ort_environment import OrtEnvironment
+    from naiad.runtime.threads import CpuBudget
+
+
+class Inspector:
+    """Looks at models with one engine and one set of settings, the server's own."""
+
+    def __init__(
+        self,
+        environment: OrtEnvironment,
+        budget: CpuBudget,
+        *,
+        auto_complete: bool,
+        default_max_batch_size: int,
+    ) -> None:
+        self._environment = environment
+        self._budget = budget
+        self._auto_complete = auto_complete
+        self._default_max_batch_size = default_max_batch_size
+
+    def inspect(
+        self, roots: Sequence[Path], *, on_model: Callable[[str, int, int], None] = lambda *_: None
+    ) -> Inspection:
+        """Look at every model of the repositories.
+
+        Args:
+            roots: the model repositories; one that cannot be listed is reported, not raised.
+            on_model: called before each model with its name, how many are done, and how many there are.
+
+        Returns:
+            the models sorted by name, the repositories in the given order, each once.
+        """
+        roots = list(dict.fromkeys(roots))
+        problems = {root: _root_problem(root) for root in roots}
+        found = scan([root for root, problem in problems.items() if problem is None])
+        models = [_refused(name, reason, roots) for name, reason in found.problems.items()]
+        for done, folder in enumerate(found.models):
+            on_model(folder.name, done, len(found.models))
+            models.append(self.inspect_model(folder))
+        return Inspection(
+            engine=self._engine(),
+            repositories=tuple(_repository(root, problem, found) for root, problem in problems.items()),
+            models=tuple(sorted(models, key=lambda model: model.name)),
+        )
+
+    def inspect_model(self, folder: ModelFolder) -> ModelReport:
+        """Look at one model and each version that its policy selects."""
+        facts = Facts(folder, self._auto_complete)
+        report = partial(
+            ModelReport,
+            name=folder.name,
+            path=str(folder.path),
+            versions_found=folder.versions,
+            notes=folder.notes,
+        )
+        try:
+            config = self._read_config(facts)
+            facts.stage = Stage.VERSIONS
+            selection = select_versions(config.version_policy, folder.versions, model_name=folder.name)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other models must be looked at
+            warnings = facts.config.warnings if facts.config else ()
+            return report(problem=explain(error, facts), config_file=_config_file(facts), warnings=warnings)
+        return report(
+            config_file=_config_file(facts),
+            version_policy=_policy_text(config.version_policy),
+            versions_missing=selection.missing,
+            versions=tuple(self._inspect_version(folder, version, config) for version in selection.selected),
+            warnings=config.warnings,
+        )
+
+    def _read_config(self, facts: Facts) -> ModelConfig:
+        _check_plain_file(facts.config_path)
+        facts.config = parse_model_config(facts.folder.path, auto_complete=self._auto_complete)
+        check_loadable(facts.config)
+        return facts.config
+
+    def _inspect_version(self, folder: ModelFolder, version: int, config: ModelConfig) -> VersionReport:
+        facts = Facts(folder, self._auto_complete, config=config, version=version)
+        plan: VersionPlan | None = None
+        problem: Problem | None = None
+        try:
+            plan = self._plan(facts, config, version)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other versions must be looked at
+            problem = explain(error, facts)
+        return VersionReport(
+            version=version,
+            file=str(facts.file) if facts.file else None,
+            plan=plan,
+            problem=problem,
+            graph_inputs=facts.inputs,
+            graph_outputs=facts.outputs,
+        )
+
+    def _plan(self, facts: Facts, config: ModelConfig, version: int) -> VersionPlan:
+        """Go the way of loading, noting in `facts` how far it came; raises NaiadError where it ends."""
+        facts.stage = Stage.FILE
+        facts.file = model_file(facts.folder, version, config)
+        facts.stage = Stage.INSTANCES
+        providers = plan_providers(
+            config, available=self._environment.available, gpu_count=self._environment.gpu_count
+        )
+        plan_instances(config, providers, self._budget)
+        facts.stage = Stage.GRAPH
+        inspected = inspect_version(
+            facts.file,
+            config,
+            environment=self._environment,
+            budget=self._budget,
+            complete=partial(self._complete, facts),
+        )
+        facts.stage = Stage.VISION
+        vision_model(inspected.config)
+        return plan_version(config, inspected, optional=facts.optional)
+
+    def _complete(
+        self,
+        facts: Facts,
+        config: ModelConfig,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        optional_inputs: Collection[str],
+    ) -> ModelConfig:
+        facts.stage = Stage.FIT
+        facts.inputs, facts.outputs = tuple(inputs), tuple(outputs)
+        facts.optional = frozenset(optional_inputs)
+        return complete_model_config(
+            config,
+            inputs,
+            outputs,
+            optional_inputs=optional_inputs,
+            default_max_batch_size=self._default_max_batch_size,
+            auto_complete=self._auto_complete,
+        )
+
+    def _engine(self) -> EngineReport:
+        return EngineReport(
+            onnxruntime=self._environment.version,
+            execution_providers=self._environment.available,
+            gpu_count=self._environment.gpu_count,
+            cpu_threads=self._budget.threads,
+            cpu_threads_reason=self._budget.reason,
+            auto_complete=self._auto_complete,
+            default_max_batch_size=self._default_max_batch_size,
+            warnings=self._environment.warnings,
+        )
+
+
+def _check_plain_file(path: Path) -> None:
+    """Refuse pipes and devices, which a read would wait for without end. What is not there is fine here."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # the reader says what is wrong, or takes the file as absent
+    if not stat.S_ISREG(mode):
+        raise InvalidArgumentError(f"cannot read model config {path}: it is not a file")
+
+
+def _config_file(facts: Facts) -> str | None:
+    path = facts.config_path
+    return str(path) if os.path.lexists(path) else None
+
+
+def _policy_text(policy: VersionPolicy) -> str:
+    if policy.kind is VersionPolicyKind.LATEST:
+        return f"latest {policy.num_versions}"
+    if policy.kind is VersionPolicyKind.SPECIFIC:
+        return f"specific {', '.join(map(str, sorted(policy.versions)))}"
+    return "all"
+
+
+def _root_problem(root: Path) -> Problem | None:
+    advice = "name a folder that exists and that this user may list"
+    try:
+        scan([root])
+    except NaiadError as error:
+        return Problem(Stage.REPOSITORY, error.message, advice)
+    except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
+        return Problem(Stage.REPOSITORY, f"cannot list model repository {root}: {error}", advice)
+    return None
+
+
+def _repository(root: Path, problem: Problem | None, found: RepositoryScan) -> RepositoryReport:
+    if problem is not None:
+        return RepositoryReport(str(root), 0, problem)
+    resolved = root.resolve()
+    models = [folder for folder in found.models if folder.path.parent == resolved]
+    refused = [name for name in found.problems if os.path.lexists(resolved / name)]
+    return RepositoryReport(
+        str(root), len(models) + len(refused), notes=tuple(_repository_notes(resolved, len(models)))
+    )
+
+
+def _repository_notes(root: Path, models: int) -> list[str]:
+    """What looks like a mistake in how the folder was made or named."""
+    names = sorted(entry.name for entry in root.iterdir())
+    if "config.pbtxt" in names or any(name.isdecimal() for name in names):
+        return [f"this looks like the folder of one model: the model repository is its parent, {root.parent}"]
+    files = [name for name in names if name.endswith(".onnx") and (root / name).is_file()]
+    notes = [f"ignored file {name}: a model is a folder, {name[:-5]}/1/model.onnx" for name in files]
+    return notes if models or notes else ["there is no model in it: a model is a folder, NAME/1/model.onnx"]
+
+
+def _refused(name: str, reason: str, roots: Sequence[Path]) -> ModelReport:
+    """A folder that the scan itself refused: it is there twice, cannot be listed, or has an unusable name."""
+    paths = [str(root / name) for root in dict.fromkeys(roots) if os.path.lexists(root / name)]
+    if len(paths) > 1:
+        advice = f"rename or remove all but one of {', '.join(paths)}"
+    elif paths:
+        advice = f"let the server list {paths[0]}"
+    else:
+        advice = "rename the folder"
+    return ModelReport(name, ", ".join(paths) or None, problem=Problem(Stage.REPOSITORY, reason, advice))

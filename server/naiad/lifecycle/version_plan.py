@@ -1,0 +1,156 @@
+"""An inspected version in the words of `naiad check`: shapes, batching, instances. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from naiad.core.tensors import WILDCARD
+from naiad.lifecycle.advice import fixed_tensors, name_tensors
+from naiad.lifecycle.inspection import (
+    BatchingReport,
+    InstancesReport,
+    Merging,
+    TensorReport,
+    VersionPlan,
+)
+from naiad.lifecycle.manager import batch_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from naiad.config.model_config import ModelConfig, TensorConfig
+    from naiad.core.tensors import TensorSpec
+    from naiad.runtime.layout import InstanceLayout
+    from naiad.runtime.loader import InspectedVersion
+
+
+def plan_version(
+    config: ModelConfig, inspected: InspectedVersion, *, optional: Collection[str]
+) -> VersionPlan:
+    """What the version would be.
+
+    Args:
+        config: as read, before it was completed.
+        inspected: the version with its completed config.
+        optional: the graph's inputs that a caller may leave out.
+    """
+    completed = inspected.config
+    batched = completed.max_batch_size > 0
+    served = {tensor.name for tensor in completed.outputs}
+    fixed = fixed_tensors(inspected.inputs, inspected.outputs, optional)
+    return VersionPlan(
+        inputs=_tensors(completed.inputs, inspected.inputs, batched=batched),
+        outputs=_tensors(completed.outputs, inspected.outputs, batched=batched),
+        completed=tuple(_completed(config, completed)),
+        unserved_outputs=tuple(spec.name for spec in inspected.outputs if spec.name not in served),
+        batching=describe_batching(completed, fixed),
+        instances=_instances(inspected.layout),
+        execution_providers=inspected.execution_providers,
+        fallbacks=inspected.fallbacks,
+        vision=completed.vision,
+        warnings=tuple(sentence for sentence in completed.warnings if sentence not in config.warnings),
+        notes=inspected.notes,
+    )
+
+
+def describe_batching(config: ModelConfig, fixed: tuple[TensorSpec, ...]) -> BatchingReport:
+    """How requests of a complete config are merged, and what keeps them from it.
+
+    Args:
+        config: complete.
+        fixed: the graph's tensors whose first dimension is not free.
+    """
+    policy = batch_policy(config)
+    batching = config.dynamic_batching
+    if policy.max_batch_size > 0:
+        merging, explanation = Merging.DYNAMIC, _dynamic(config)
+    elif config.max_batch_size > 0:
+        merging, explanation = Merging.DIRECT, _direct(config)
+    else:
+        merging, explanation = Merging.NONE, _none(config, fixed)
+    return BatchingReport(
+        merging=merging,
+        max_batch_size=config.max_batch_size,
+        preferred_batch_sizes=policy.preferred,
+        max_queue_delay_us=policy.max_queue_delay_ns // 1_000,
+        max_queue_size=batching.max_queue_size if batching else 0,
+        fixed_tensors=fixed,
+        explanation=explanation,
+    )
+
+
+def _dynamic(config: ModelConfig) -> str:
+    batching = config.dynamic_batching
+    assert batching is not None
+    if config.max_batch_size == 1:
+        return "dynamic_batching has no effect: max_batch_size is 1, so nothing can be merged"
+    preferred = ", ".join(map(str, batching.preferred_batch_sizes)) or str(config.max_batch_size)
+    delay = batching.max_queue_delay_us
+    waiting = (
+        f"a request waits up to {delay} µs for others"
+        if delay
+        else "no request waits for others: what is queued when an instance is free runs together"
+    )
+    ragged = [f"'{tensor.name}'" for tensor in config.inputs if WILDCARD in tensor.dims]
+    alike = f"; only requests of equal shape of {', '.join(ragged)} are merged" if ragged else ""
+    return (
+        f"waiting requests are merged into batches of up to {config.max_batch_size}, preferably {preferred}; "
+        f"{waiting}{alike}"
+    )
+
+
+def _direct(config: ModelConfig) -> str:
+    return (
+        f"a request may hold up to {config.max_batch_size} items and runs alone: "
+        "requests are not merged because the config has no dynamic_batching"
+    )
+
+
+def _none(config: ModelConfig, fixed: tuple[TensorSpec, ...]) -> str:
+    ignored = "dynamic_batching has no effect; " if config.dynamic_batching else ""
+    if fixed:
+        return (
+            f"{ignored}each request runs alone: the graph's first dimension is fixed or absent "
+            f"in {name_tensors(fixed)}"
+        )
+    return (
+        f"{ignored}each request runs alone: max_batch_size is 0; the graph's first dimension is free, "
+        "so if it counts items, setting max_batch_size allows batches"
+    )
+
+
+def _tensors(
+    tensors: Sequence[TensorConfig], specs: Sequence[TensorSpec], *, batched: bool
+) -> tuple[TensorReport, ...]:
+    shapes = {spec.name: spec.shape for spec in specs}
+    return tuple(
+        TensorReport(
+            name=tensor.name,
+            datatype=tensor.datatype.value,
+            shape=(WILDCARD, *tensor.dims) if batched else tensor.dims,
+            graph_shape=shapes.get(tensor.name),
+            optional=tensor.optional,
+        )
+        for tensor in tensors
+    )
+
+
+def _completed(before: ModelConfig, after: ModelConfig) -> Iterator[str]:
+    """The config fields that the graph filled in."""
+    if after.max_batch_size != before.max_batch_size:
+        yield "max_batch_size"
+    if after.inputs and not before.inputs:
+        yield "input"
+    if after.outputs and not before.outputs:
+        yield "output"
+    if after.dynamic_batching is not None and before.dynamic_batching is None:
+        yield "dynamic_batching"
+
+
+def _instances(layout: InstanceLayout) -> InstancesReport:
+    return InstancesReport(
+        groups=layout.groups,
+        count=len(layout.instances),
+        intra_op_threads=layout.intra_op_threads,
+        inter_op_threads=layout.inter_op_threads,
+    )

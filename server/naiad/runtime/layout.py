@@ -1,0 +1,146 @@
+"""How many instances a model gets, where they run and with how many threads. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from naiad.config.model_config import InstanceGroup, InstanceKind
+from naiad.core.errors import InvalidArgumentError
+from naiad.runtime.session_settings import read_session_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from naiad.config.model_config import ModelConfig
+    from naiad.runtime.providers import ProviderPlan
+    from naiad.runtime.session_settings import SessionSettings
+    from naiad.runtime.threads import CpuBudget
+
+MAX_CPU_INSTANCES = 4
+"""More instances than this add little: each holds a batch, and the pool's threads do the rest."""
+
+
+class Instance(NamedTuple):
+    """One instance: its name, and its GPU or None for the CPU."""
+
+    name: str
+    gpu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLayout:
+    """The instances of a model.
+
+    `groups` are the config's, or the server's choice, with every name, kind and count filled in. The thread
+    counts are those of one session, which the instances on the CPU share. `notes` are sentences for the log.
+    """
+
+    groups: tuple[InstanceGroup, ...]
+    instances: tuple[Instance, ...]
+    intra_op_threads: int
+    inter_op_threads: int
+    notes: tuple[str, ...]
+
+
+def plan_instances(config: ModelConfig, plan: ProviderPlan, budget: CpuBudget) -> InstanceLayout:
+    """Lay out the instances of a model.
+
+    Counts that the config names are obeyed. Otherwise a GPU has one instance, and the CPU one for each thread
+    of the budget up to four: on small models two callers with a thread each do twice the work of one caller
+    with two.
+
+    The instances on the CPU share one session and its pool of threads. A running instance is itself one of
+    the threads, so the pool adds what the budget holds beyond one thread an instance.
+
+    Raises:
+        InvalidArgumentError: a group names a GPU that is not visible, or a thread count is not one.
+    """
+    settings = read_session_settings(config)
+    groups = tuple(_groups(config, plan, _cpu_instances(settings, budget)))
+    cpu_count = sum(group.count for group in groups if group.kind is not InstanceKind.GPU)
+    intra_op_threads, inter_op_threads = _threads(settings, budget, cpu_count)
+    return InstanceLayout(
+        groups=groups,
+        instances=tuple(_instances(groups)),
+        intra_op_threads=intra_op_threads,
+        inter_op_threads=inter_op_threads,
+        notes=(*settings.notes, *_notes(config, settings, budget, cpu_count)),
+    )
+
+
+def _cpu_instances(settings: SessionSettings, budget: CpuBudget) -> int:
+    """As many as the budget feeds; with threads named by the config, as many such sessions as fit."""
+    named = settings.intra_op_threads or 1
+    return max(1, min(budget.threads // named, MAX_CPU_INSTANCES))
+
+
+def _threads(settings: SessionSettings, budget: CpuBudget, cpu_count: int) -> tuple[int, int]:
+    """Threads within an operator and across operators, for one session."""
+    # On a GPU the CPU only feeds it: more threads would wait beside each other.
+    share = max(1, budget.threads - cpu_count + 1) if cpu_count else 1
+    if not settings.parallel:
+        return settings.intra_op_threads or share, settings.inter_op_threads or 1
+    # In parallel mode there are two pools, so each is given half.
+    return settings.intra_op_threads or max(1, share // 2), settings.inter_op_threads or (share + 1) // 2
+
+
+def _groups(config: ModelConfig, plan: ProviderPlan, cpu_instances: int) -> Iterator[InstanceGroup]:
+    for index, group in enumerate(config.instance_groups):
+        kind = _kind(group, plan)
+        name = group.name or f"{config.name}_{index}"
+        count = group.count if group.count > 0 else 1 if kind is InstanceKind.GPU else cpu_instances
+        gpus = _gpus(config, group, plan) if kind is InstanceKind.GPU else ()
+        yield InstanceGroup(name, kind, count, gpus)
+    if not config.instance_groups:
+        if plan.on_gpu:
+            yield InstanceGroup(config.name, InstanceKind.GPU, 1, tuple(range(plan.gpu_count)))
+        else:
+            yield InstanceGroup(config.name, InstanceKind.CPU, cpu_instances)
+
+
+def _kind(group: InstanceGroup, plan: ProviderPlan) -> InstanceKind:
+    """Where the group really runs; the plan's fallbacks say why a GPU is not used."""
+    if group.kind is InstanceKind.AUTO:
+        usable = plan.on_gpu and all(gpu < plan.gpu_count for gpu in group.gpus)
+        return InstanceKind.GPU if usable else InstanceKind.CPU
+    if group.kind is InstanceKind.GPU and not plan.on_gpu:
+        return InstanceKind.CPU
+    return group.kind
+
+
+def _gpus(config: ModelConfig, group: InstanceGroup, plan: ProviderPlan) -> tuple[int, ...]:
+    for gpu in group.gpus:
+        if not 0 <= gpu < plan.gpu_count:
+            raise InvalidArgumentError(
+                f"instance group {group.name} of model {config.name} specifies invalid or unsupported "
+                f"gpu id {gpu}. Visible GPUs: {', '.join(map(str, range(plan.gpu_count)))}"
+            )
+    return group.gpus or tuple(range(plan.gpu_count))
+
+
+def _instances(groups: Sequence[InstanceGroup]) -> Iterator[Instance]:
+    for group in groups:
+        for gpu in group.gpus or (None,):
+            device = f"_gpu{gpu}" if len(group.gpus) > 1 else ""
+            for index in range(group.count):
+                yield Instance(f"{group.name}_{index}{device}", gpu)
+
+
+def _notes(
+    config: ModelConfig, settings: SessionSettings, budget: CpuBudget, cpu_count: int
+) -> Iterator[str]:
+    if not cpu_count:
+        return
+    threads = settings.intra_op_threads
+    if threads and not config.instance_groups:
+        yield (
+            f"intra_op_thread_count is {threads} and no instance_group is named: "
+            f"{cpu_count} instances for {budget.threads} CPU threads"
+        )
+    busy = cpu_count + (threads or 1) - 1
+    if busy > budget.threads:
+        yield (
+            f"{cpu_count} instances sharing a pool of {threads or 1} threads want {busy} CPUs, "
+            f"the budget is {budget.threads} ({budget.reason})"
+        )

@@ -1,0 +1,265 @@
+"""A `Session` on ONNX Runtime: every datatype in and out, and opening one with the providers that work."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from naiad.core.datatypes import DataType
+from naiad.core.errors import NaiadError, UnsupportedError
+from naiad.runtime.engine_errors import clean_message, open_error, run_error
+from naiad.runtime.engine_types import decode_text, encode_text, tensor_spec
+from naiad.runtime.ort_environment import import_onnxruntime
+from naiad.runtime.providers import CPU, GPU_PROVIDERS
+from naiad.runtime.session_settings import read_session_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from naiad.config.model_config import ModelConfig
+    from naiad.core.tensors import Array, Tensors, TensorSpec
+    from naiad.runtime.graph import PreparedModel
+    from naiad.runtime.providers import Provider, ProviderPlan
+    from naiad.runtime.session_settings import SessionSettings
+
+_ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16; numpy has no such type
+_LOG_NOTHING = 4  # what goes wrong is raised, and said once
+
+
+class OnnxSession:
+    """A graph in ONNX Runtime. `run` may be called from several threads at once."""
+
+    def __init__(
+        self,
+        session: Any,
+        *,
+        unranked: Collection[str] = (),
+        dropped: Mapping[str, str] | None = None,
+        arena_shrinkage: str | None = None,
+    ) -> None:
+        """Wrap an `onnxruntime.InferenceSession`.
+
+        Args:
+            session: the engine's session.
+            unranked: inputs and outputs whose shape is unknown; the engine shows them as scalars.
+            dropped: the planned providers that are not used, with the reason.
+            arena_shrinkage: devices whose memory arena shrinks after each run.
+
+        Raises:
+            UnsupportedError: an input or output is not a tensor of one of the protocol's datatypes.
+        """
+        self._session = session
+        self.dropped = dict(dropped or {})
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        overridable = session.get_overridable_initializers()
+        self.overridable = frozenset(value.name for value in overridable)
+        self._inputs = tuple(
+            tensor_spec("input", value, unranked) for value in (*session.get_inputs(), *overridable)
+        )
+        self._outputs = tuple(tensor_spec("output", value, unranked) for value in session.get_outputs())
+        self._ort = import_onnxruntime()
+        self._errors = _engine_errors(self._ort)
+        self._run_options = _run_options(self._ort, arena_shrinkage)
+        self._text_inputs = _names(self._inputs, DataType.BYTES)
+        self._bf16_inputs = _names(self._inputs, DataType.BF16)
+        self._text_outputs = _names(self._outputs, DataType.BYTES)
+        self._bf16_outputs = _names(self._outputs, DataType.BF16)
+        self._plain = not (self._text_inputs or self._bf16_inputs or self._text_outputs or self._bf16_outputs)
+        if self._text_inputs and self._bf16_outputs:
+            # BF16 results need OrtValues, which cannot be made of text.
+            raise UnsupportedError(
+                f"a model with BYTES input '{min(self._text_inputs)}' and BF16 output "
+                f"'{min(self._bf16_outputs)}' is not supported"
+            )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU provider is in use."""
+        return not GPU_PROVIDERS.isdisjoint(self.providers)
+
+    def inputs(self) -> Sequence[TensorSpec]:
+        """The inputs in graph order, those that may be left out (`overridable`) last."""
+        return self._inputs
+
+    def outputs(self) -> Sequence[TensorSpec]:
+        """The outputs in graph order."""
+        return self._outputs
+
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the graph; see `Session.run`."""
+        if not outputs:
+            return {}  # the engine takes an empty list for all of them
+        feeds = inputs if isinstance(inputs, dict) else dict(inputs)
+        try:
+            if self._plain:
+                return dict(zip(outputs, self._session.run(outputs, feeds, self._run_options), strict=True))
+            return self._run_converting(feeds, outputs)
+        except self._errors as error:
+            raise run_error(error) from error
+
+    def close(self) -> None:
+        """Free the graph. Safe to call twice."""
+        self._session = None
+
+    def _run_converting(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        feeds = {name: self._to_engine(name, array) for name, array in inputs.items()}
+        if self._bf16_outputs.isdisjoint(outputs):
+            values = self._session.run(outputs, feeds, self._run_options)
+        else:
+            from_numpy = self._ort.OrtValue.ortvalue_from_numpy
+            wrapped = {
+                name: feed if name in self._bf16_inputs else from_numpy(feed) for name, feed in feeds.items()
+            }
+            values = self._session.run_with_ort_values(outputs, wrapped, self._run_options)
+        return {name: self._from_engine(name, value) for name, value in zip(outputs, values, strict=True)}
+
+    def _to_engine(self, name: str, array: Array) -> Any:
+        if name in self._text_inputs:
+            return decode_text(name, array)
+        if not array.flags.c_contiguous:
+            array = array.copy()  # an OrtValue is a view of the memory as it lies
+        if name in self._bf16_inputs:
+            return self._ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+        return array
+
+    def _from_engine(self, name: str, value: Any) -> Array:
+        if name in self._bf16_outputs:
+            return _bf16_bits(value)
+        array: Array = value if isinstance(value, np.ndarray) else value.numpy()
+        return encode_text(array) if name in self._text_outputs else array
+
+
+def open_session(
+    prepared: PreparedModel,
+    config: ModelConfig,
+    plan: ProviderPlan,
+    intra_op_threads: int,
+    inter_op_threads: int,
+    *,
+    spin: bool = False,
+) -> OnnxSession:
+    """Open a session with the first providers of the plan that work.
+
+    Providers that cannot be created are left out, one after the other; `OnnxSession.dropped` says why.
+
+    Args:
+        prepared: the model.
+        config: its optimisation level and session parameters are read.
+        plan: the providers to try.
+        intra_op_threads: threads within an operator, the caller's own included.
+        inter_op_threads: threads across operators; used in parallel execution mode only.
+        spin: let idle threads burn CPU in wait of work: only where one session has the machine for itself.
+
+    Raises:
+        InvalidArgumentError: the engine refuses the model, or a parameter is wrong.
+        UnsupportedError: the model needs an operator or a datatype that is not there.
+    """
+    settings = read_session_settings(config)
+    ort = import_onnxruntime()
+    errors = _engine_errors(ort)
+    remaining = list(plan.providers)
+    dropped: dict[str, str] = {}
+    while True:
+        options = _session_options(ort, settings, prepared, intra_op_threads, inter_op_threads, spin=spin)
+        try:
+            session = _create(ort, prepared, options, remaining)
+        except errors as error:
+            if remaining[0].name == CPU:
+                raise _named(config, open_error(error)) from error
+            dropped[remaining.pop(0).name] = clean_message(str(error))
+            continue
+        dropped |= _silently_dropped(session, remaining)
+        return OnnxSession(
+            session,
+            unranked=prepared.unranked,
+            dropped=dropped,
+            arena_shrinkage=settings.arena_shrinkage,
+        )
+
+
+def _create(ort: Any, prepared: PreparedModel, options: Any, providers: Sequence[Provider]) -> Any:
+    session = ort.InferenceSession(
+        prepared.source,
+        options,
+        providers=[(provider.name, dict(provider.options)) for provider in providers],
+        enable_fallback=0,  # the engine's own fallback prints, and hides what happened
+    )
+    # The engine keeps the model's bytes for that fallback: a second copy of every weight.
+    session._model_bytes = None  # noqa: SLF001  # there is no public way to let go of them
+    return session
+
+
+def _silently_dropped(session: Any, planned: Sequence[Provider]) -> dict[str, str]:
+    """The engine logs a GPU provider whose libraries do not load, and goes on without it."""
+    used = set(session.get_providers())
+    return {
+        provider.name: "its libraries could not be loaded: check the CUDA, cuDNN and TensorRT versions"
+        for provider in planned
+        if provider.name not in used
+    }
+
+
+def _session_options(
+    ort: Any,
+    settings: SessionSettings,
+    prepared: PreparedModel,
+    intra_op_threads: int,
+    inter_op_threads: int,
+    *,
+    spin: bool,
+) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _LOG_NOTHING
+    # Explicit counts also keep the engine from pinning threads to CPUs that this process may not have.
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = inter_op_threads
+    mode = ort.ExecutionMode
+    options.execution_mode = mode.ORT_PARALLEL if settings.parallel else mode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, settings.optimization)
+    options.enable_cpu_mem_arena = settings.memory_arena
+    options.enable_mem_pattern = settings.memory_pattern
+    entries = {
+        "session.intra_op.allow_spinning": str(int(spin)),
+        "session.inter_op.allow_spinning": str(int(spin)),
+        **settings.entries,
+    }
+    if prepared.data_folder is not None:
+        entries["session.model_external_initializers_file_folder_path"] = prepared.data_folder
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _run_options(ort: Any, arena_shrinkage: str | None) -> Any:
+    if arena_shrinkage is None:
+        return None
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena_shrinkage)
+    return options
+
+
+def _engine_errors(ort: Any) -> tuple[type[Exception], ...]:
+    """Everything the engine raises: its classes have no base of their own, its bindings use Python's."""
+    state = ort.capi.onnxruntime_pybind11_state
+    own = [
+        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    return (*own, ValueError, RuntimeError, TypeError)
+
+
+def _named(config: ModelConfig, error: NaiadError) -> NaiadError:
+    return type(error)(f"unable to load model '{config.name}': {error.message}")
+
+
+def _names(specs: Sequence[TensorSpec], datatype: DataType) -> frozenset[str]:
+    return frozenset(spec.name for spec in specs if spec.datatype is datatype)
+
+
+def _bf16_bits(value: Any) -> Array:
+    """Copy the bits out of an OrtValue on the CPU, whose own `numpy()` knows no such type."""
+    bits = np.empty(value.shape(), dtype=np.uint16)
+    if bits.nbytes:
+        ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
+    return bits

@@ -1,0 +1,112 @@
+"""Runs every batch size once before a version is ready, so that no caller pays for a first time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from naiad.config.vision_config import ColorOrder, Layout
+from naiad.core.datatypes import DataType, zeros
+from naiad.core.errors import NaiadError
+from naiad.core.tensors import WILDCARD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from naiad.config.model_config import ModelConfig, TensorConfig
+    from naiad.config.vision_config import InputConfig
+    from naiad.runtime.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupRun:
+    """One run of zeros: the batch size (1 for a model without batches), input shapes, microseconds."""
+
+    batch_size: int
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    took_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupReport:
+    """What was run, and one sentence for each shape that failed.
+
+    `warnings` are failures of shapes that the config fixes, `skipped` those of shapes that were guessed,
+    `quiet` those of models that were given empty text, which many rightly refuse. None of them keeps a
+    version from serving.
+    """
+
+    runs: tuple[WarmupRun, ...]
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
+
+
+def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
+    """Run zeros through the session at batch size 1, each preferred one and the largest, in rising order.
+
+    Dimensions of any size take the vision config's picture size where there is one, else 1. Optional inputs
+    are left out. Takes as long as the runs do: call it from a thread that may wait.
+
+    Args:
+        session: the session to warm.
+        config: complete, with the graph's inputs and outputs.
+    """
+    outputs = [output.name for output in config.outputs] or [spec.name for spec in session.outputs()]
+    inputs = [tensor for tensor in config.inputs if not tensor.optional]
+    guessed = any(WILDCARD in _graph_dims(tensor) for tensor in inputs)
+    text = any(tensor.datatype is DataType.BYTES for tensor in inputs)
+    runs: list[WarmupRun] = []
+    failures: list[str] = []
+    for batch_size in _batch_sizes(config):
+        shapes = {tensor.name: _shape(config, tensor, batch_size) for tensor in inputs}
+        feeds = {tensor.name: zeros(tensor.datatype, shapes[tensor.name]) for tensor in inputs}
+        started_ns = time.monotonic_ns()
+        try:
+            session.run(feeds, outputs)
+        except NaiadError as error:
+            failures.append(f"warm-up with {_describe(shapes)} failed: {error.message}")
+        else:
+            took_us = (time.monotonic_ns() - started_ns) // 1000
+            runs.append(WarmupRun(batch_size, tuple(shapes.items()), took_us))
+    if text:
+        return WarmupReport(tuple(runs), quiet=tuple(failures))
+    if guessed:
+        return WarmupReport(tuple(runs), skipped=tuple(failures))
+    return WarmupReport(tuple(runs), warnings=tuple(failures))
+
+
+def _batch_sizes(config: ModelConfig) -> Sequence[int]:
+    if config.max_batch_size < 1:
+        return [1]
+    preferred = config.dynamic_batching.preferred_batch_sizes if config.dynamic_batching else ()
+    return sorted({1, *preferred, config.max_batch_size})
+
+
+def _graph_dims(tensor: TensorConfig) -> tuple[int, ...]:
+    return tensor.dims if tensor.reshape is None else tensor.reshape
+
+
+def _shape(config: ModelConfig, tensor: TensorConfig, batch_size: int) -> tuple[int, ...]:
+    dims = _graph_dims(tensor)
+    if config.vision is not None and config.vision.input.tensor == tensor.name:
+        dims = _with_picture_size(dims, config.vision.input)
+    filled = tuple(1 if dim == WILDCARD else dim for dim in dims)
+    return (batch_size, *filled) if config.max_batch_size > 0 else filled
+
+
+def _with_picture_size(dims: tuple[int, ...], picture: InputConfig) -> tuple[int, ...]:
+    """Fill the last three dimensions of a picture input; what is before them is a batch of one."""
+    if len(dims) < 3:
+        return dims
+    channels = 1 if picture.color is ColorOrder.GRAY else 3
+    size: tuple[int | None, ...] = (channels, picture.height, picture.width)
+    if picture.layout is Layout.NHWC:
+        size = (picture.height, picture.width, channels)
+    known = zip(dims[-3:], size, strict=True)
+    return (*dims[:-3], *(dim if dim != WILDCARD or fill is None else fill for dim, fill in known))
+
+
+def _describe(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "no inputs"

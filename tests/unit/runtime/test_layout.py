@@ -1,0 +1,111 @@
+"""Instances and threads: the config's own numbers are obeyed, else the budget is used and not more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.runtime import CPU_PLAN, config
+
+from naiad.config.model_config import InstanceGroup, InstanceKind
+from naiad.core.errors import InvalidArgumentError
+from naiad.runtime.layout import Instance, InstanceLayout, plan_instances
+from naiad.runtime.providers import CPU, CUDA, Provider, ProviderPlan
+from naiad.runtime.threads import CpuBudget
+
+GPU_PLAN = ProviderPlan((Provider(CUDA), Provider(CPU)), (CUDA, CPU), (), gpu_count=2)
+
+
+def layout(threads: int, plan: ProviderPlan = CPU_PLAN, **fields: object) -> InstanceLayout:
+    return plan_instances(config(**fields), plan, CpuBudget(threads, "test"))
+
+
+@pytest.mark.parametrize(
+    ("threads", "instances", "intra"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (8, 4, 5), (16, 4, 13)]
+)
+def test_cpu_budget_is_split(threads: int, instances: int, intra: int) -> None:
+    planned = layout(threads)
+    assert planned.groups == (InstanceGroup("m", InstanceKind.CPU, instances),)
+    assert planned.intra_op_threads == intra
+    assert planned.inter_op_threads == 1
+    assert planned.notes == ()
+
+
+@given(threads=st.integers(1, 256), count=st.integers(0, 16))
+def test_callers_and_pool_use_the_whole_budget_and_no_more(threads: int, count: int) -> None:
+    """A running instance is a thread of its own beside the pool's `intra_op_threads - 1`."""
+    groups = (InstanceGroup("", InstanceKind.CPU, count),) if count else ()
+    planned = layout(threads, instance_groups=groups)
+    busy = len(planned.instances) + planned.intra_op_threads - 1
+    assert busy == max(threads, len(planned.instances))
+
+
+def test_names_of_groups_and_instances() -> None:
+    groups = (InstanceGroup("", InstanceKind.CPU, 1), InstanceGroup("big", InstanceKind.CPU, 2))
+    planned = layout(4, instance_groups=groups)
+    assert [group.name for group in planned.groups] == ["m_0", "big"]
+    assert planned.instances == (Instance("m_0_0", None), Instance("big_0", None), Instance("big_1", None))
+
+
+def test_too_many_instances_are_obeyed_and_said() -> None:
+    planned = layout(2, instance_groups=(InstanceGroup("", InstanceKind.CPU, 8),))
+    assert len(planned.instances) == 8
+    assert planned.intra_op_threads == 1
+    assert "8 instances" in planned.notes[0]
+    assert "the budget is 2 (test)" in planned.notes[0]
+
+
+def test_threads_named_without_a_group_leave_room_for_them() -> None:
+    planned = layout(8, parameters={"intra_op_thread_count": "4"})
+    assert (len(planned.instances), planned.intra_op_threads) == (2, 4)
+    assert "no instance_group is named: 2 instances for 8 CPU threads" in planned.notes[0]
+
+
+def test_both_named_are_obeyed() -> None:
+    planned = layout(
+        2,
+        instance_groups=(InstanceGroup("", InstanceKind.CPU, 3),),
+        parameters={"intra_op_thread_count": "2", "inter_op_thread_count": "5"},
+    )
+    assert (len(planned.instances), planned.intra_op_threads, planned.inter_op_threads) == (3, 2, 5)
+
+
+def test_parallel_mode_shares_the_budget_between_two_pools() -> None:
+    planned = layout(
+        8, instance_groups=(InstanceGroup("", InstanceKind.CPU, 1),), parameters={"execution_mode": "1"}
+    )
+    assert (planned.intra_op_threads, planned.inter_op_threads) == (4, 4)
+
+
+def test_a_group_without_a_count_takes_the_servers() -> None:
+    assert len(layout(3, instance_groups=(InstanceGroup("", InstanceKind.CPU, 0),)).instances) == 3
+
+
+def test_one_instance_a_gpu() -> None:
+    planned = layout(8, GPU_PLAN)
+    assert planned.groups == (InstanceGroup("m", InstanceKind.GPU, 1, (0, 1)),)
+    assert planned.instances == (Instance("m_0_gpu0", 0), Instance("m_0_gpu1", 1))
+    assert planned.intra_op_threads == 1
+
+
+def test_count_is_per_gpu() -> None:
+    planned = layout(8, GPU_PLAN, instance_groups=(InstanceGroup("g", InstanceKind.GPU, 2, (1,)),))
+    assert planned.instances == (Instance("g_0", 1), Instance("g_1", 1))
+
+
+def test_auto_goes_to_the_gpu_unless_one_that_it_lists_is_missing() -> None:
+    assert layout(8, GPU_PLAN, instance_groups=(InstanceGroup("", InstanceKind.AUTO, 1),)).groups == (
+        InstanceGroup("m_0", InstanceKind.GPU, 1, (0, 1)),
+    )
+    missing = layout(8, GPU_PLAN, instance_groups=(InstanceGroup("", InstanceKind.AUTO, 1, (5,)),))
+    assert missing.groups[0].kind is InstanceKind.CPU
+
+
+def test_gpu_kind_without_a_gpu_is_laid_out_on_the_cpu() -> None:
+    planned = layout(8, instance_groups=(InstanceGroup("", InstanceKind.GPU, 2, (0,)),))
+    assert planned.groups == (InstanceGroup("m_0", InstanceKind.CPU, 2),)
+
+
+def test_unknown_gpu_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"gpu id 7\. Visible GPUs: 0, 1"):
+        layout(8, GPU_PLAN, instance_groups=(InstanceGroup("", InstanceKind.GPU, 1, (7,)),))

@@ -1,0 +1,102 @@
+"""The CPU budget follows cgroup quotas and affinity, never the host's count."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from naiad.core.errors import InvalidArgumentError
+from naiad.runtime.threads import CpuBudget, read_cpu_budget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AFFINITY = len(os.sched_getaffinity(0))
+
+
+@pytest.fixture(autouse=True)
+def _eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+
+
+def budget(tmp_path: Path, groups: str, files: dict[str, str]) -> CpuBudget:
+    root = tmp_path / "cgroup"
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    own = tmp_path / "self"
+    own.write_text(groups)
+    return read_cpu_budget(cgroup_root=root, proc_cgroup=own)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "threads"),
+    [
+        pytest.param("0::/\n", {"cpu.max": "400000 100000\n"}, 4, id="v2: own group is the mount's root"),
+        pytest.param("0::/a/b\n", {"a/b/cpu.max": "300000 100000"}, 3, id="v2: nested group"),
+        pytest.param(
+            "0::/a/b\n",
+            {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000", "cpu.max": "max 100000"},
+            2,
+            id="v2: an ancestor's quota binds too",
+        ),
+        pytest.param(
+            "0::/docker/1\n", {"cpu.max": "100000 50000"}, 2, id="v2: host's path, container's mount"
+        ),
+        pytest.param("0::/../x\n", {"cpu.max": "500000 100000"}, 5, id="v2: a path outside the namespace"),
+        pytest.param("0::/\n", {"unified/cpu.max": "200000 100000"}, 2, id="v2 mounted beside v1"),
+        pytest.param("0::/\n", {"cpu.max": "150000 100000"}, 1, id="a fraction is rounded down"),
+        pytest.param("0::/\n", {"cpu.max": "20000 100000"}, 1, id="never below one"),
+        pytest.param("0::/\n", {"cpu.max": "6400000 100000"}, 8, id="a quota above the affinity"),
+        pytest.param("0::/\n", {"cpu.max": "max 100000"}, 8, id="v2: no quota"),
+        pytest.param(
+            "4:cpu,cpuacct:/a\n",
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "300000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"},
+            3,
+            id="v1: quota",
+        ),
+        pytest.param(
+            "4:cpu:/a\n",
+            {
+                "cpu/a/cpu.cfs_quota_us": "-1",
+                "cpu/a/cpu.cfs_period_us": "100000",
+                "cpu/cpu.cfs_quota_us": "200000",
+                "cpu/cpu.cfs_period_us": "100000",
+            },
+            2,
+            id="v1: an ancestor's quota",
+        ),
+        pytest.param(
+            "5:cpuset:/\n",
+            {"cpuset/cpu.cfs_quota_us": "100000", "cpuset/cpu.cfs_period_us": "100000"},
+            8,
+            id="v1: only the cpu controller counts",
+        ),
+        pytest.param("", {}, 8, id="no cgroups"),
+    ],
+)
+def test_quota(tmp_path: Path, groups: str, files: dict[str, str], threads: int) -> None:
+    assert budget(tmp_path, groups, files).threads == threads
+
+
+def test_reason_names_the_quota_and_its_file(tmp_path: Path) -> None:
+    reason = budget(tmp_path, "0::/\n", {"cpu.max": "150000 100000"}).reason
+    assert "1.50 CPUs" in reason
+    assert str(tmp_path / "cgroup" / "cpu.max") in reason
+
+
+def test_operator_overrides_everything(tmp_path: Path) -> None:
+    assert read_cpu_budget(12, cgroup_root=tmp_path, proc_cgroup=tmp_path / "none").threads == 12
+
+
+def test_override_below_one_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="at least 1, got 0"):
+        read_cpu_budget(0)
+
+
+def test_this_machine_gives_at_most_its_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert 1 <= read_cpu_budget().threads <= AFFINITY

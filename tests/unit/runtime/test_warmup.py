@@ -1,0 +1,117 @@
+"""Warm-up runs each batch size once, fills free dimensions, and reports what fails without failing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import TensorProto, helper
+from support.onnx_models import add_sub, identity, info, model
+from support.runtime import config, cpu_session
+
+from naiad.config.model_config import DynamicBatching, TensorConfig
+from naiad.config.vision_config import ColorOrder, InputConfig, Layout, Resize, Task, VisionConfig
+from naiad.core.datatypes import DataType
+from naiad.runtime.warmup import WarmupReport, warm_up
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from naiad.config.model_config import ModelConfig
+
+
+def shapes(report: WarmupReport) -> list[tuple[int, ...]]:
+    return [shape for run in report.runs for _, shape in run.shapes]
+
+
+def picture_config(layout: Layout, dims: tuple[int, ...], max_batch_size: int) -> ModelConfig:
+    picture = InputConfig("INPUT0", Resize.LETTERBOX, 64, 48, ColorOrder.RGB, layout, (0.0,), (1.0,))
+    return config(
+        max_batch_size=max_batch_size,
+        inputs=(TensorConfig("INPUT0", DataType.FP32, dims),),
+        outputs=(TensorConfig("OUTPUT0", DataType.FP32, dims),),
+        vision=VisionConfig(Task.DETECT, picture),
+    )
+
+
+def test_batch_one_each_preferred_and_the_largest(tmp_path: Path) -> None:
+    session = cpu_session(identity(TensorProto.FLOAT, ["N", 4]), tmp_path)
+    report = warm_up(
+        session,
+        config(
+            max_batch_size=8,
+            inputs=(TensorConfig("INPUT0", DataType.FP32, (4,)),),
+            outputs=(TensorConfig("OUTPUT0", DataType.FP32, (4,)),),
+            dynamic_batching=DynamicBatching((4, 2, 8)),
+        ),
+    )
+    assert [run.batch_size for run in report.runs] == [1, 2, 4, 8]
+    assert shapes(report) == [(1, 4), (2, 4), (4, 4), (8, 4)]
+    assert (report.skipped, report.warnings) == ((), ())
+
+
+def test_a_model_without_batches_runs_its_one_shape(tmp_path: Path) -> None:
+    session = cpu_session(identity(TensorProto.FLOAT, [3, 4]), tmp_path)
+    report = warm_up(session, config(inputs=(TensorConfig("INPUT0", DataType.FP32, (3, 4)),)))
+    assert shapes(report) == [(3, 4)]
+
+
+def test_free_dimensions_of_a_picture_take_its_size(tmp_path: Path) -> None:
+    session = cpu_session(identity(TensorProto.FLOAT, [None, None, None, None]), tmp_path)
+    nchw = warm_up(session, picture_config(Layout.NCHW, (3, -1, -1), 2))
+    assert shapes(nchw) == [(1, 3, 48, 64), (2, 3, 48, 64)]
+    nhwc = warm_up(session, picture_config(Layout.NHWC, (-1, -1, -1, -1), 0))
+    assert shapes(nhwc) == [(1, 48, 64, 3)]
+
+
+def test_other_free_dimensions_are_one_and_reshape_is_what_the_graph_wants(tmp_path: Path) -> None:
+    session = cpu_session(identity(TensorProto.FLOAT, ["N", None, 4]), tmp_path)
+    tensor = TensorConfig("INPUT0", DataType.FP32, (4, -1), reshape=(-1, 4))
+    assert shapes(warm_up(session, config(max_batch_size=1, inputs=(tensor,)))) == [(1, 1, 4)]
+
+
+def test_a_guess_that_fails_is_skipped(tmp_path: Path) -> None:
+    """A 5x5 convolution cannot run on the 1x1 picture that was guessed."""
+    built = model(
+        [helper.make_node("MaxPool", ["X"], ["Y"], kernel_shape=[5, 5])],
+        [info("X", TensorProto.FLOAT, [1, 1, "H", "W"])],
+        [info("Y", TensorProto.FLOAT, [1, 1, "h", "w"])],
+    )
+    tensor = TensorConfig("X", DataType.FP32, (1, 1, -1, -1))
+    report = warm_up(cpu_session(built, tmp_path), config(inputs=(tensor,)))
+    assert report.runs == ()
+    assert "warm-up with X [1, 1, 1, 1] failed" in report.skipped[0]
+    assert report.warnings == ()
+
+
+def test_a_fixed_shape_that_fails_is_a_warning(tmp_path: Path) -> None:
+    tensors = (TensorConfig("INPUT0", DataType.INT32, (5,)), TensorConfig("INPUT1", DataType.INT32, (16,)))
+    report = warm_up(cpu_session(add_sub(), tmp_path), config(max_batch_size=1, inputs=tensors))
+    assert "INPUT0 [1, 5], INPUT1 [1, 16]" in report.warnings[0]
+    assert report.skipped == ()
+
+
+def test_empty_text_that_the_model_cannot_read_is_no_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    built = model(
+        [helper.make_node("Cast", ["T"], ["Y"], to=TensorProto.FLOAT)],
+        [info("T", TensorProto.STRING, ["N", 1])],
+        [info("Y", TensorProto.FLOAT, ["N", 1])],
+    )
+    tensor = TensorConfig("T", DataType.BYTES, (1,))
+    report = warm_up(cpu_session(built, tmp_path), config(max_batch_size=1, inputs=(tensor,)))
+    assert report.runs == ()
+    assert (report.skipped, report.warnings) == ((), ())
+    assert "T [1, 1]" in report.quiet[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_optional_inputs_are_left_out(tmp_path: Path) -> None:
+    session = cpu_session(identity(TensorProto.FLOAT, ["N"]), tmp_path)
+    tensors = (
+        TensorConfig("INPUT0", DataType.FP32, (2,)),
+        TensorConfig("EXTRA", DataType.FP32, (2,), optional=True),
+    )
+    assert shapes(warm_up(session, config(inputs=tensors))) == [(2,)]
