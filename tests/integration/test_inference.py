@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-BATCHED_CONFIG = ADD_SUB_CONFIG + "dynamic_batching { max_queue_delay_microseconds: 2000 }"
+BATCHED_CONFIG = ADD_SUB_CONFIG + "dynamic_batching { max_queue_delay_microseconds: 10000 }"
 
 
 def operands(value: int = 3) -> dict[str, np.ndarray]:
@@ -174,8 +174,9 @@ async def test_32_clients_share_batches_and_nobody_gets_anothers_answer(
 async def test_a_bad_value_inside_a_batch_fails_alone(client: triton.InferenceServerClient) -> None:
     """The delay gathers all of them into one batch; one index is beyond the table."""
     indices = [0, 99, 2]
-    calls = (client.infer("lookup", infer_inputs(INDEX=np.array([[index]], np.int64))) for index in indices)
-    first, bad, third = await asyncio.gather(*calls, return_exceptions=True)
+    calls = [client.infer("lookup", infer_inputs(INDEX=np.array([[index]], np.int64))) for index in indices]
+    answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    first, bad, third = answers
     assert first.as_numpy("OUTPUT").tolist() == [[10.0]]
     assert third.as_numpy("OUTPUT").tolist() == [[12.0]]
     assert isinstance(bad, InferenceServerException)
@@ -252,7 +253,8 @@ async def test_health_can_be_checked_and_watched_per_model_and_ends_when_the_ser
         health = health_pb2_grpc.HealthStub(channel)
 
         async def check(service: str) -> int:
-            return (await health.Check(health_pb2.HealthCheckRequest(service=service))).status
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            return int(answer.status)
 
         # One model failed, and readiness is strict: the server as a whole is not ready.
         assert await check("") == not_serving

@@ -45,6 +45,8 @@ class BatchLayout:
 
     def client_output(self, name: str, array: Array) -> Array:
         """The array in the shape that the config promises to callers."""
+        if array.ndim == 0:
+            return array.reshape(1)  # a scalar of the graph is dims [1] in the protocol
         spec = self._output_reshape.get(name)
         return array if spec is None else array.reshape(self._client_shape(spec, array))
 

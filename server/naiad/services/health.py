@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from naiad.dataplane import DataPlane
+    from naiad.services.calls import Calls
 
     Context = ServicerContext[Any, Any]
 
@@ -32,9 +33,14 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # un
     """
 
     def __init__(
-        self, dataplane: DataPlane, is_ready: Callable[[], bool], grpc_services: Collection[str]
+        self,
+        dataplane: DataPlane,
+        is_ready: Callable[[], bool],
+        grpc_services: Collection[str],
+        calls: Calls,
     ) -> None:
         self._dataplane = dataplane
+        self.calls = calls
         self._is_ready = is_ready
         self._whole_server = frozenset(("", *grpc_services))
         self._changed = asyncio.Event()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from naiad.config.server_config import ServerConfig
     from naiad.dataplane import DataPlane
-    from naiad.services.streams import Draining
+    from naiad.services.calls import Calls
 
     Context = ServicerContext[Any, Any]
 
@@ -35,11 +35,11 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     RPCs that Naiad does not serve answer UNIMPLEMENTED by the generated base class.
     """
 
-    def __init__(self, dataplane: DataPlane, config: ServerConfig, draining: Draining) -> None:
+    def __init__(self, dataplane: DataPlane, config: ServerConfig, calls: Calls) -> None:
         self._dataplane = dataplane
         self._manager = dataplane.manager
         self._config = config
-        self._draining = draining
+        self.calls = calls
 
     @unary
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -139,10 +139,11 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             request_iterator,
             lambda message: self._stream_infer(message, deadline),
             limit=self._config.stream_max_in_flight,
-            draining=self._draining,
+            calls=self.calls,
         )
-        async for response in stream.responses():
-            yield response
+        with self.calls:
+            async for response in stream.responses():
+                yield response
 
     async def _infer(self, message: pb.ModelInferRequest, deadline: int | None) -> pb.ModelInferResponse:
         version = parse_version(message.model_version)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -10,9 +13,9 @@ from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from naiad.core.errors import UnavailableError
+from naiad.services.calls import Calls
 from naiad.services.health import HealthService
 from naiad.services.inference import InferenceService
-from naiad.services.streams import Draining
 from naiad.services.vision import VisionService
 from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc
 
@@ -32,14 +35,16 @@ class GrpcServer:
     def __init__(self, config: ServerConfig, dataplane: DataPlane, faces: FacePlane) -> None:
         self._config = config
         self._dataplane = dataplane
-        self._draining = Draining()
-        self._inference = InferenceService(dataplane, config, self._draining)
-        self._health = HealthService(dataplane, self._inference.is_ready, (INFERENCE_SERVICE, VISION_SERVICE))
+        self._calls = Calls()
+        self._inference = InferenceService(dataplane, config, self._calls)
+        self._health = HealthService(
+            dataplane, self._inference.is_ready, (INFERENCE_SERVICE, VISION_SERVICE), self._calls
+        )
         dataplane.manager.on_state = self._health.changed
         self._server = grpc.aio.server(options=_options(config))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, self._server)
         vision_pb2_grpc.add_VisionServiceServicer_to_server(
-            VisionService(faces, config, self._draining), self._server
+            VisionService(faces, config, self._calls), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (INFERENCE_SERVICE, VISION_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
@@ -61,12 +66,21 @@ class GrpcServer:
         await self._server.start()
         return port
 
-    async def stop(self, grace_s: float) -> None:
-        """Health off, no new work, then wait up to `grace_s` seconds for the calls at work."""
+    async def stop(self, grace_s: float) -> bool:
+        """Health off, no new work, then wait up to `grace_s` seconds for the calls at work.
+
+        Returns:
+            Whether all of them were answered; those that were not are cancelled.
+        """
         self._dataplane.stop_accepting()
         self._health.changed()
-        self._draining.begin()
-        await self._server.stop(grace_s)
+        self._calls.begin_drain()
+        deadline = time.monotonic() + grace_s
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.quiet(), grace_s)
+        answered = not self._calls.active
+        await self._server.stop(max(0.0, deadline - time.monotonic()))
+        return answered
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

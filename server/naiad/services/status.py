@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from naiad.services.calls import Calls
+
     Context = ServicerContext[Any, Any]
 
-Service = TypeVar("Service")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+
+class Counted(Protocol):
+    """A service whose calls are counted."""
+
+    calls: Calls
+
+
+Service = TypeVar("Service", bound=Counted)
 
 log = structlog.get_logger(__name__)
 
@@ -85,13 +95,14 @@ async def abort(context: Context, error: Exception) -> NoReturn:
 def unary(
     handler: Callable[[Service, Request, Context], Awaitable[Response]],
 ) -> Callable[[Service, Request, Context], Awaitable[Response]]:
-    """Let a unary RPC raise: whatever it raises ends the call with the table's status."""
+    """Count a unary RPC as at work, and end it with the table's status for whatever it raises."""
 
     @functools.wraps(handler)
     async def answered(service: Service, request: Request, context: Context) -> Response:
-        try:
-            return await handler(service, request, context)
-        except Exception as error:  # noqa: BLE001  # the status table decides
-            await abort(context, error)
+        with service.calls:
+            try:
+                return await handler(service, request, context)
+            except Exception as error:  # noqa: BLE001  # the status table decides
+                await abort(context, error)
 
     return answered

@@ -8,23 +8,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from naiad.services.calls import Calls
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-
-
-class Draining:
-    """Tells every open stream that the server drains. Used on the event loop's thread."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def begin(self) -> None:
-        """Streams read no further message; what they have read is answered."""
-        self._event.set()
-
-    async def begun(self) -> None:
-        """Wait for `begin`."""
-        await self._event.wait()
 
 
 class OrderedStream(Generic[Request, Response]):
@@ -41,7 +28,7 @@ class OrderedStream(Generic[Request, Response]):
         work: Callable[[Request], Coroutine[object, object, Response]],
         *,
         limit: int,
-        draining: Draining,
+        calls: Calls,
     ) -> None:
         """Prepare a stream.
 
@@ -49,11 +36,11 @@ class OrderedStream(Generic[Request, Response]):
             requests: the client's messages.
             work: answers one message; it must not raise, faults are answers of their own.
             limit: how many messages are worked on at once.
-            draining: when it begins, no further message is read.
+            calls: when the server drains, no further message is read.
         """
         self._requests = requests
         self._work = work
-        self._draining = draining
+        self._calls = calls
         self._slots = asyncio.Semaphore(limit)
         self._answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Response]] = set()
@@ -74,7 +61,7 @@ class OrderedStream(Generic[Request, Response]):
 
     async def _read_until_drained(self) -> None:
         reading = asyncio.create_task(self._read(), name="stream read")
-        drained = asyncio.create_task(self._draining.begun(), name="stream drain")
+        drained = asyncio.create_task(self._calls.draining(), name="stream drain")
         try:
             await asyncio.wait((reading, drained), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from naiad.config.server_config import ServerConfig
     from naiad.dataplane.faces import DetectAnswer, EmbedAnswer, FacePlane, ImageSource, StageTimes
-    from naiad.services.streams import Draining
+    from naiad.services.calls import Calls
 
     Context = ServicerContext[Any, Any]
 
@@ -41,10 +41,10 @@ _FORMATS = {
 class VisionService(vision_pb2_grpc.VisionServiceServicer):
     """Answers the vision RPCs from the face plane."""
 
-    def __init__(self, faces: FacePlane, config: ServerConfig, draining: Draining) -> None:
+    def __init__(self, faces: FacePlane, config: ServerConfig, calls: Calls) -> None:
         self._faces = faces
         self._config = config
-        self._draining = draining
+        self.calls = calls
 
     @unary
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:
@@ -113,10 +113,11 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             return response
 
         stream: OrderedStream[Any, Any] = OrderedStream(
-            requests, answer, limit=self._config.stream_max_in_flight, draining=self._draining
+            requests, answer, limit=self._config.stream_max_in_flight, calls=self.calls
         )
-        async for response in stream.responses():
-            yield response
+        with self.calls:
+            async for response in stream.responses():
+                yield response
 
     async def _detect(
         self, request: pb.DetectRequest, deadline: int | None, image: pb.Image | None = None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from naiad.services.streams import Draining, OrderedStream
+from naiad.services.calls import Calls
+from naiad.services.streams import OrderedStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +49,7 @@ async def test_answers_come_in_the_order_of_the_messages_whatever_finishes_first
         await gates[number].wait()
         return number
 
-    stream = OrderedStream(Source(3).__aiter__(), work, limit=3, draining=Draining())
+    stream = OrderedStream(Source(3).__aiter__(), work, limit=3, calls=Calls())
     for gate in reversed(gates):
         gate.set()
     assert [answer async for answer in stream.responses()] == [0, 1, 2]
@@ -61,7 +62,7 @@ async def test_at_the_limit_nothing_more_is_read() -> None:
         await gate.wait()
         return number
 
-    stream = OrderedStream(source.__aiter__(), work, limit=4, draining=Draining())
+    stream = OrderedStream(source.__aiter__(), work, limit=4, calls=Calls())
     answers = stream.responses()
     first = asyncio.ensure_future(anext(answers))
     await settle()
@@ -85,9 +86,7 @@ async def test_a_consumer_that_leaves_cancels_the_work_and_leaves_no_task() -> N
             raise
         return number
 
-    answers = OrderedStream(
-        Source(3, endless=True).__aiter__(), work, limit=8, draining=Draining()
-    ).responses()
+    answers = OrderedStream(Source(3, endless=True).__aiter__(), work, limit=8, calls=Calls()).responses()
     assert await anext(answers) == 0
     await settle()
     await answers.aclose()  # type: ignore[attr-defined]  # responses() is an async generator
@@ -96,16 +95,16 @@ async def test_a_consumer_that_leaves_cancels_the_work_and_leaves_no_task() -> N
 
 
 async def test_draining_answers_what_was_read_and_ends() -> None:
-    draining, gate = Draining(), asyncio.Event()
+    calls, gate = Calls(), asyncio.Event()
 
     async def work(number: int) -> int:
         await gate.wait()
         return number
 
-    stream = OrderedStream(Source(2, endless=True).__aiter__(), work, limit=8, draining=draining)
+    stream = OrderedStream(Source(2, endless=True).__aiter__(), work, limit=8, calls=calls)
     collecting = asyncio.ensure_future(_collect(stream))
     await settle()
-    draining.begin()
+    calls.begin_drain()
     await settle()
     assert not collecting.done()
     gate.set()
@@ -121,8 +120,6 @@ async def test_a_stream_that_breaks_does_not_look_like_one_that_ended() -> None:
     async def work(number: int) -> int:
         return number
 
-    stream = OrderedStream(
-        Source(1, error=ConnectionError("gone")).__aiter__(), work, limit=8, draining=Draining()
-    )
+    stream = OrderedStream(Source(1, error=ConnectionError("gone")).__aiter__(), work, limit=8, calls=Calls())
     with pytest.raises(ConnectionError):
         await _collect(stream)

@@ -1,0 +1,32 @@
+"""Finds the faces of one photo: `python detect_photo.py photo.jpg --model yunet`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from naiad_client import Client, NaiadError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print one line a face; 1 if the call failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photo", help="a JPEG, PNG, WebP or BMP file")
+    parser.add_argument("--address", default="localhost:8001")
+    parser.add_argument("--model", default="", help="the detector; may be left out if there is just one")
+    arguments = parser.parse_args(argv)
+    with Client(arguments.address, detector=arguments.model) as client:
+        try:
+            client.wait_until_ready(timeout=10)
+            result = client.detect(arguments.photo)
+        except NaiadError as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(f"{len(result.faces)} faces by {result.model}/{result.version} in {result.timing.total_us} us")
+    for face in result.faces:
+        print(f"{face.score:.3f}  " + "  ".join(f"{edge:.0f}" for edge in face.box))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,207 @@
+"""`naiad serve` as a process: signals, exit codes, flags, environment."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as triton
+from onnx import TensorProto, helper
+from support.onnx_models import add_sub, info, model
+from support.processes import ServerProcess, naiad_environment
+from support.repositories import ADD_SUB_CONFIG, add_model
+from support.triton import infer_inputs
+from tritonclient.utils import InferenceServerException
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+SLOW_SIZE = 400
+
+
+def slow_model() -> onnx.ModelProto:
+    """OUTPUT = INPUT, after some tens of milliseconds of multiplying a matrix with itself."""
+    square = np.eye(SLOW_SIZE, dtype=np.float32)
+    nodes, last = [], "INPUT"
+    for index in range(60):
+        nodes.append(helper.make_node("MatMul", [last, "square"], [f"step{index}"]))
+        last = f"step{index}"
+    nodes.append(helper.make_node("Identity", [last], ["OUTPUT"]))
+    dims = ["N", SLOW_SIZE, SLOW_SIZE]
+    constant = helper.make_tensor(
+        "square", TensorProto.FLOAT, [SLOW_SIZE, SLOW_SIZE], square.tobytes(), raw=True
+    )
+    return model(
+        nodes, [info("INPUT", TensorProto.FLOAT, dims)], [info("OUTPUT", TensorProto.FLOAT, dims)], [constant]
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + "dynamic_batching { }")
+    add_model(tmp_path, "slow", slow_model())
+    return tmp_path
+
+
+def operands(value: int) -> list[object]:
+    return infer_inputs(
+        INPUT0=np.arange(16, dtype=np.int32).reshape(1, 16), INPUT1=np.full((1, 16), value, np.int32)
+    )
+
+
+async def test_sigterm_under_load_answers_everything_accepted_and_exits_0(repository: Path) -> None:
+    """16 clients send without pause; each call is answered right or refused as UNAVAILABLE, none breaks."""
+    with ServerProcess(repository) as server:
+        answered, refused, other = 0, 0, []
+        async with triton.InferenceServerClient(server.address()) as client:
+
+            async def load(number: int) -> None:
+                nonlocal answered, refused
+                for turn in range(10_000):
+                    value = number * 100_000 + turn
+                    try:
+                        result = await client.infer("simple", operands(value))
+                    except InferenceServerException as error:
+                        if error.status() != "StatusCode.UNAVAILABLE":
+                            other.append(error)
+                        refused += 1
+                        return
+                    assert result.as_numpy("OUTPUT0")[0, 0] == value
+                    answered += 1
+                    if answered == 300:
+                        server.signal(signal.SIGTERM)
+
+            await asyncio.gather(*(load(number) for number in range(16)))
+        assert await asyncio.to_thread(server.wait) == 0
+    assert answered >= 300
+    assert refused == 16
+    assert [str(error) for error in other] == []
+    assert server.log[-1]["event"] == "stopped"
+
+
+async def test_a_request_at_work_when_the_signal_comes_is_answered(repository: Path) -> None:
+    array = np.full((4, SLOW_SIZE, SLOW_SIZE), 7, np.float32)
+    with ServerProcess(repository) as server:
+        async with triton.InferenceServerClient(server.address()) as client:
+            calls = [asyncio.ensure_future(client.infer("slow", infer_inputs(INPUT=array))) for _ in range(4)]
+            await asyncio.sleep(0.15)  # until they are on the wire; too short would only make the test easier
+            server.signal(signal.SIGTERM)
+            for result in await asyncio.gather(*calls):
+                assert (result.as_numpy("OUTPUT") == 7).all()
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_open_streams_are_answered_and_do_not_hold_up_the_exit(repository: Path) -> None:
+    with ServerProcess(repository, "--exit-timeout-secs=30") as server:
+        async with triton.InferenceServerClient(server.address()) as client:
+
+            async def requests() -> object:
+                yield {"model_name": "simple", "inputs": operands(5)}
+                await asyncio.Event().wait()
+
+            answers = client.stream_infer(requests())
+            result, error = await anext(answers.__aiter__())
+            assert error is None
+            assert result.as_numpy("OUTPUT0")[0, 0] == 5
+            server.signal(signal.SIGTERM)
+            code = await asyncio.wait_for(asyncio.to_thread(server.wait), 10)
+            answers.cancel()
+    assert code == 0
+
+
+def test_a_second_signal_ends_at_once(repository: Path) -> None:
+    with ServerProcess(repository) as server, grpc.insecure_channel(server.address()) as channel:
+        array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        calls = [infer.future(slow_request(array)) for _ in range(8)]
+        server.signal(signal.SIGTERM)
+        server.wait_for("signal received")
+        server.signal(signal.SIGTERM)
+        assert server.wait() in {0, 128 + signal.SIGTERM}
+        for call in calls:
+            call.cancel()
+
+
+def slow_request(array: np.ndarray) -> bytes:
+    from tritonclient.grpc import service_pb2  # noqa: PLC0415  # only this test speaks bytes
+
+    request = service_pb2.ModelInferRequest(model_name="slow")
+    request.inputs.add(name="INPUT", datatype="FP32", shape=array.shape)
+    request.raw_input_contents.append(array.tobytes())
+    return request.SerializeToString()
+
+
+def test_work_that_outlasts_the_exit_timeout_is_given_up_with_exit_code_1(repository: Path) -> None:
+    with ServerProcess(repository, "--exit-timeout-secs=0.05") as server:
+        with grpc.insecure_channel(server.address()) as channel:
+            array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            warm = infer(slow_request(array[:1]))
+            assert warm
+            calls = [infer.future(slow_request(array)) for _ in range(12)]
+            with pytest.raises(grpc.FutureTimeoutError):
+                calls[-1].result(timeout=0.05)
+            server.signal(signal.SIGTERM)
+            code = server.wait()
+            for call in calls:
+                call.cancel()
+        assert code == 1
+        assert any(line["event"].startswith("Exit timeout expired") for line in server.log)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "naiad", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=naiad_environment(**environment),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--model-repository is required (or NAIAD_MODEL_REPOSITORY)"),
+        (("--model-repository=/no/such/folder",), "/no/such/folder"),
+        (("--model-repository=.", "--grpc-port=99999"), "--grpc-port=99999"),
+        (("--model-repository=.", "--exit-on-error=perhaps"), "--exit-on-error=perhaps"),
+        (("--model-repository=.", "--no-such-flag=1"), "--no-such-flag"),
+    ],
+)
+def test_a_wrong_command_line_names_the_flag_and_exits(arguments: tuple[str, ...], words: str) -> None:
+    result = run("serve", *arguments)
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_model_that_fails_to_load_ends_the_server_unless_told_otherwise(repository: Path) -> None:
+    add_model(repository, "broken", b"no model")
+    result = run("serve", f"--model-repository={repository}", "--grpc-port=0", "--grpc-address=127.0.0.1")
+    assert result.returncode == 1
+    assert "--exit-on-error=false" in result.stderr
+    assert "broken" in result.stderr
+    with ServerProcess(repository, "--exit-on-error=false") as server:
+        server.address()
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+
+
+def test_settings_come_from_the_environment_too_and_flags_win(repository: Path) -> None:
+    with ServerProcess(
+        repository, "--cpu-threads=1", NAIAD_CPU_THREADS="7", NAIAD_MAX_QUEUE_SIZE="5"
+    ) as server:
+        assert server.wait_for("cpu budget")["threads"] == 1
+        server.address()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0

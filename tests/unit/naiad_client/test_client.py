@@ -1,0 +1,237 @@
+"""Single calls of both clients over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health, health_pb2
+from support.either_client import call
+from support.fake_vision_server import BAD_IMAGE, FakeVisionService, serving
+
+import naiad_client
+from naiad_client import Client, Timing, aio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Either = Client | aio.Client
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+TIMING = Timing(
+    decode_us=1, preprocess_us=2, queue_us=3, infer_us=4, postprocess_us=5, total_us=15, batch_size=2
+)
+
+
+async def closed(client: Either) -> None:
+    """Close either kind."""
+    await call(client, "close")
+
+
+async def test_detect_returns_all_that_the_server_said(client: Either) -> None:
+    result = await call(client, "detect", np.zeros((20, 30, 3), np.uint8), version=4)
+    assert (result.model, result.version) == ("only", "4")
+    assert (result.image_width, result.image_height) == (30, 20)
+    assert result.timing == TIMING
+    assert [face.score for face in result.faces] == [0.75, 0.5]
+    assert result.faces[0].box == (1, 2, 3, 4.5)
+    np.testing.assert_array_equal(result.faces[0].landmarks, [(i, i + 0.5) for i in range(5)])
+    assert result.faces[0].landmarks.dtype == np.float32
+
+
+async def test_a_detector_of_boxes_gives_no_landmarks(client: Either) -> None:
+    result = await call(client, "detect", b"x", model="boxes")
+    assert result.faces[0].landmarks is None
+
+
+async def test_faces_found_can_be_embedded(client: Either) -> None:
+    """Detect, then embed what was found: one float32 row a face."""
+    faces = (await call(client, "detect", b"x")).faces
+    result = await call(client, "embed", b"x", faces, model="mobilefacenet")
+    assert result.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(result.embeddings, [[0, 0.5, 2], [0, 0.5, 2]])
+    assert (result.model, result.version, result.timing) == ("mobilefacenet", "1", TIMING)
+
+
+async def test_an_aligned_crop_is_embedded_without_a_face(client: Either, service: FakeVisionService) -> None:
+    result = await call(client, "embed", np.zeros((112, 112, 3), np.uint8), color="rgb")
+    assert result.embeddings.shape == (1, 3)
+    assert len(service.requests[0].faces) == 0
+
+
+async def test_a_photo_s_path_is_sent_as_its_bytes(
+    client: Either, service: FakeVisionService, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8")
+    await call(client, "detect", path)
+    await call(client, "embed", str(path))
+    assert [request.image.encoded for request in service.requests] == [b"\xff\xd8"] * 2
+
+
+async def test_metadata_travels_with_every_call(client: Either, service: FakeVisionService) -> None:
+    await call(client, "detect", b"x")
+    await call(client, "embed", b"x")
+    assert [metadata["tenant"] for metadata in service.metadata] == ["blue", "blue"]
+
+
+async def test_a_message_beyond_grpc_s_default_limit_passes(client: Either) -> None:
+    """4 MiB is gRPC's default; a 4K frame is 25 MB."""
+    result = await call(client, "detect", np.zeros((1500, 1500, 3), np.uint8))
+    assert result.image_width == 1500
+
+
+@pytest.mark.parametrize("method", ["detect", "embed"])
+async def test_an_unknown_model_is_not_found(client: Either, method: str) -> None:
+    with pytest.raises(naiad_client.NotFoundError, match="no model 'missing'") as caught:
+        await call(client, method, b"x", model="missing")
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_refused_picture_is_an_invalid_argument(client: Either) -> None:
+    with pytest.raises(naiad_client.InvalidArgumentError, match="cannot decode image"):
+        await call(client, "detect", BAD_IMAGE)
+
+
+async def test_a_useless_picture_is_refused_before_anything_is_sent(
+    client: Either, service: FakeVisionService
+) -> None:
+    with pytest.raises(TypeError, match="float32"):
+        await call(client, "detect", np.zeros((2, 2, 3), np.float32))
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("method", ["detect", "embed"])
+async def test_a_call_s_own_timeout_is_kept(client: Either, method: str) -> None:
+    with pytest.raises(naiad_client.DeadlineExceededError):
+        await call(client, method, b"x", model="slow", timeout=0.1)
+
+
+async def test_the_client_s_timeout_is_the_default(kind: type[Either], address: str) -> None:
+    client = kind(address, timeout=0.1, detector="slow")
+    with pytest.raises(naiad_client.DeadlineExceededError):
+        await call(client, "detect", b"x")
+    await closed(client)
+
+
+async def test_a_cancelled_task_cancels_its_call(address: str, service: FakeVisionService) -> None:
+    """The asyncio client leaves cancellation alone: it is not an error of the call."""
+    async with aio.Client(address, detector="slow") as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.detect(b"x")
+        assert (await client.detect(b"x", model="")).model == "only"
+
+
+async def test_nobody_there_is_unavailable(kind: type[Either]) -> None:
+    with serving(FakeVisionService()) as address:
+        pass
+    client = kind(address)
+    with pytest.raises(naiad_client.UnavailableError):
+        await call(client, "detect", b"x")
+    await closed(client)
+
+
+async def test_closing_twice_is_harmless(kind: type[Either], address: str) -> None:
+    client = kind(address)
+    await call(client, "detect", b"x")
+    await closed(client)
+    await closed(client)
+
+
+async def test_both_clients_are_context_managers(address: str) -> None:
+    with Client(address) as client:
+        assert client.detect(b"x").model == "only"
+    async with aio.Client(address) as client_aio:
+        assert (await client_aio.detect(b"x")).model == "only"
+
+
+async def test_ready_at_once_where_no_health_service_is(client: Either) -> None:
+    """Any gRPC server that can be reached is as ready as can be known."""
+    await call(client, "wait_until_ready", timeout=5)
+
+
+async def test_waits_until_the_server_says_it_serves(kind: type[Either]) -> None:
+    checks = health.HealthServicer()
+    checks.set("", NOT_SERVING)
+    with serving(FakeVisionService(), health_service=checks) as address:
+        client = kind(address)
+        with pytest.raises(
+            naiad_client.DeadlineExceededError, match=r"after 0\.2 s: connected, but not serving"
+        ):
+            await call(client, "wait_until_ready", timeout=0.2)
+        waiting = asyncio.create_task(in_background(client, "wait_until_ready", timeout=10))
+        checks.set("", SERVING)
+        await waiting
+        await closed(client)
+
+
+async def in_background(client: Either, method: str, **kwargs: Any) -> None:
+    """Call without blocking the test's loop."""
+    if isinstance(client, Client):
+        await asyncio.to_thread(getattr(client, method), **kwargs)
+    else:
+        await call(client, method, **kwargs)
+
+
+async def test_waiting_for_nobody_ends_in_time(kind: type[Either]) -> None:
+    with serving(FakeVisionService()) as address:
+        pass
+    client = kind(address)
+    with pytest.raises(naiad_client.DeadlineExceededError, match=rf"{address} not ready.*no connection"):
+        await call(client, "wait_until_ready", timeout=0.2)
+    await closed(client)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[bytes, bytes]:
+    """A fresh key and self-signed certificate for "localhost"."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    subprocess.run(
+        [*command, "-keyout", key, "-out", certificate, *names], check=True, capture_output=True, timeout=30
+    )
+    return key.read_bytes(), certificate.read_bytes()
+
+
+async def test_tls_with_the_caller_s_credentials(
+    kind: type[Either], certificate: tuple[bytes, bytes]
+) -> None:
+    server = grpc.ssl_server_credentials([certificate])
+    with serving(FakeVisionService(), credentials=server) as address:
+        client = kind(
+            address,
+            credentials=grpc.ssl_channel_credentials(certificate[1]),
+            options=[("grpc.ssl_target_name_override", "localhost")],
+        )
+        assert (await call(client, "detect", b"x")).model == "only"
+        await closed(client)
+
+
+def test_importing_the_client_pulls_in_nothing_heavy() -> None:
+    """Neither the server nor its engine, OpenCV or NVIDIA's client: `pip install naiad` has none of them."""
+    program = (
+        "import sys, naiad_client, naiad_client.aio\n"
+        "heavy = {'naiad', 'cv2', 'onnx', 'onnxruntime', 'tritonclient'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
+    assert output.stdout.strip() == b"[]"

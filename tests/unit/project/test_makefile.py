@@ -1,0 +1,49 @@
+"""The Makefile and the hooks around it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TARGETS = {"install", "demo", "test", "lint", "protos", "bench", "clean", "help"}
+
+
+@pytest.fixture
+def make(root: Path) -> list[str]:
+    """The start of a make command in the root; skips the test where there is no make."""
+    program = shutil.which("make")
+    if program is None:
+        pytest.skip("make is not installed")
+    return [program, "--no-print-directory", "-C", str(root)]
+
+
+def output(command: list[str]) -> str:
+    """What the command prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def test_make_alone_lists_every_target(make: list[str]) -> None:
+    """Somebody who knows nothing types `make` and reads what there is."""
+    listed = dict(re.findall(r"^  ([a-z-]+) +(\S.*)$", output(make), re.MULTILINE))
+    assert set(listed) >= TARGETS
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "protos", "bench"])
+def test_target_sets_up_its_own_environment(make: list[str], tmp_path: Path, target: str) -> None:
+    """In a tree without an environment each target first makes one and installs into it, pinned."""
+    planned = output([*make, "--dry-run", f"VENV={tmp_path / 'none'}", target])
+    assert planned.index("-m venv") < planned.index("pip install --quiet -c constraints.txt --no-build-isolation")
+
+
+def test_hooks_run_what_make_runs(root: Path) -> None:
+    """pre-commit fetches nothing and has no second list of checks."""
+    text = (root / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"repo: (\S+)", text) == ["local"]
+    assert all(entry.startswith("make ") for entry in re.findall(r"entry: (.+)", text))
