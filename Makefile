@@ -30,6 +30,7 @@ help: ## Say what there is to make
 
 .PHONY: install
 install: $(DEV) ## Install Naiad and its development tools into .venv
+	@echo "Naiad is installed in $(VENV): $(BIN)/naiad --help"
 
 .PHONY: demo
 demo: $(DEMO) ## Build the demo models, serve them, find faces in a photo; results in demo-output/
@@ -69,7 +70,7 @@ constraints: ## Resolve pyproject.toml's ranges afresh into constraints.txt
 	"$$fresh/bin/python" -m pip install --quiet hatchling; \
 	"$$fresh/bin/python" -m pip install --quiet --no-build-isolation -e '.[dev]'; \
 	{ sed -n '/^#/p' constraints.txt; \
-	  "$$fresh/bin/python" -m pip freeze --all --exclude pip --exclude-editable | LC_ALL=C sort -f; } >"$$fresh/constraints.txt"; \
+	  "$$fresh/bin/python" -m pip freeze --all --exclude pip --exclude-editable; } >"$$fresh/constraints.txt"; \
 	cat "$$fresh/constraints.txt" >constraints.txt
 
 .PHONY: clean

@@ -12,42 +12,21 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
-from onnx import TensorProto, helper
-from support.onnx_models import add_sub, info, model
+from support.onnx_models import SLOW_SIZE, add_sub, slow
 from support.processes import ServerProcess, naiad_environment
 from support.repositories import ADD_SUB_CONFIG, add_model
 from support.triton import infer_inputs
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import onnx
-
-SLOW_SIZE = 400
-
-
-def slow_model() -> onnx.ModelProto:
-    """OUTPUT = INPUT, after some tens of milliseconds of multiplying a matrix with itself."""
-    square = np.eye(SLOW_SIZE, dtype=np.float32)
-    nodes, last = [], "INPUT"
-    for index in range(60):
-        nodes.append(helper.make_node("MatMul", [last, "square"], [f"step{index}"]))
-        last = f"step{index}"
-    nodes.append(helper.make_node("Identity", [last], ["OUTPUT"]))
-    dims = ["N", SLOW_SIZE, SLOW_SIZE]
-    constant = helper.make_tensor(
-        "square", TensorProto.FLOAT, [SLOW_SIZE, SLOW_SIZE], square.tobytes(), raw=True
-    )
-    return model(
-        nodes, [info("INPUT", TensorProto.FLOAT, dims)], [info("OUTPUT", TensorProto.FLOAT, dims)], [constant]
-    )
-
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + "dynamic_batching { }")
-    add_model(tmp_path, "slow", slow_model())
+    add_model(tmp_path, "slow", slow())
     return tmp_path
 
 
@@ -91,7 +70,7 @@ async def test_a_request_at_work_when_the_signal_comes_is_answered(repository: P
     array = np.full((4, SLOW_SIZE, SLOW_SIZE), 7, np.float32)
     with ServerProcess(repository) as server:
         async with triton.InferenceServerClient(server.address()) as client:
-            calls = [asyncio.ensure_future(client.infer("slow", infer_inputs(INPUT=array))) for _ in range(4)]
+            calls = [asyncio.ensure_future(client.infer("slow", slow_inputs(array))) for _ in range(4)]
             await asyncio.sleep(0.15)  # until they are on the wire; too short would only make the test easier
             server.signal(signal.SIGTERM)
             for result in await asyncio.gather(*calls):
@@ -130,12 +109,15 @@ def test_a_second_signal_ends_at_once(repository: Path) -> None:
             call.cancel()
 
 
-def slow_request(array: np.ndarray) -> bytes:
-    from tritonclient.grpc import service_pb2  # noqa: PLC0415  # only this test speaks bytes
+def slow_inputs(array: np.ndarray) -> list[object]:
+    return infer_inputs(INPUT=array, INDEX=np.zeros((len(array), 1), np.int64))
 
+
+def slow_request(array: np.ndarray) -> bytes:
     request = service_pb2.ModelInferRequest(model_name="slow")
     request.inputs.add(name="INPUT", datatype="FP32", shape=array.shape)
-    request.raw_input_contents.append(array.tobytes())
+    request.inputs.add(name="INDEX", datatype="INT64", shape=[len(array), 1])
+    request.raw_input_contents.extend([array.tobytes(), bytes(8 * len(array))])
     return request.SerializeToString()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -75,3 +76,33 @@ def unchecked(
     """A model that the checker would refuse, such as one whose input has no shape."""
     graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+SLOW_SIZE = 400
+"""Rows and columns of the slow model's input."""
+
+
+def slow() -> onnx.ModelProto:
+    """OUTPUT = INPUT (FP32 `[N, SLOW_SIZE, SLOW_SIZE]`) after tens of milliseconds of multiplying it by one.
+
+    TABLE[INDEX] is added to nothing: an INDEX beyond 0 fails the run, which no shape check can see.
+    """
+    nodes = [helper.make_node("Gather", ["table", "INDEX"], ["zero"])]
+    last = "INPUT"
+    for step in range(60):
+        nodes.append(helper.make_node("MatMul", [last, "one"], [f"step{step}"]))
+        last = f"step{step}"
+    nodes.append(helper.make_node("Unsqueeze", ["zero", "axis"], ["zeros"]))
+    nodes.append(helper.make_node("Add", [last, "zeros"], ["OUTPUT"]))
+    dims = ["N", SLOW_SIZE, SLOW_SIZE]
+    one = np.eye(SLOW_SIZE, dtype=np.float32)
+    return model(
+        nodes,
+        [info("INPUT", TensorProto.FLOAT, dims), info("INDEX", TensorProto.INT64, ["N", 1])],
+        [info("OUTPUT", TensorProto.FLOAT, dims)],
+        [
+            helper.make_tensor("one", TensorProto.FLOAT, one.shape, one.tobytes(), raw=True),
+            helper.make_tensor("table", TensorProto.FLOAT, [1], [0.0]),
+            helper.make_tensor("axis", TensorProto.INT64, [1], [2]),
+        ],
+    )

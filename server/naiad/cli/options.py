@@ -34,7 +34,7 @@ def with_config_options(command: Callable[[dict[str, Any]], None]) -> Callable[.
 def _parameter(name: str) -> inspect.Parameter:
     field = ServerConfig.model_fields[name]
     default = "required" if field.is_required() else f"default: {_shown(field.default)}"
-    text = f"{field.description} [{default}; {environment_name(name)}]"
+    text = f"{field.description} ({default}; {environment_name(name)})"
     many = name == "model_repository"
     option = typer.Option(flag_name(name), help=text, show_default=False, metavar=_metavar(field.annotation))
     kind: Any = list[str] if many else str

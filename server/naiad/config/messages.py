@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
@@ -54,11 +55,15 @@ def read_file(path: Path, *, missing_ok: bool) -> Message:
         missing_ok: whether no file at all means an empty config. A dangling symlink is an error all the same.
 
     Raises:
-        InvalidArgumentError: the file cannot be read, is larger than `MAX_CONFIG_BYTES`, is not UTF-8, or
-            is no `ModelConfig` in text format.
+        InvalidArgumentError: it is no regular file, cannot be read, is larger than `MAX_CONFIG_BYTES`, is
+            not UTF-8, or is no `ModelConfig` in text format.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe would block the server and a device might never end.
+            raise InvalidArgumentError(f"{path} is not a regular file")
+        size = status.st_size
         if size > MAX_CONFIG_BYTES:
             raise InvalidArgumentError(f"{path} has {size} bytes, a model config at most {MAX_CONFIG_BYTES}")
         text = path.read_bytes().decode("utf-8")

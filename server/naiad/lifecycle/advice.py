@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naiad.config.messages import CONFIG_FILENAME
-from naiad.config.normalize import ONNX_BACKEND, ONNX_FILENAME
+from naiad.config.normalize import ONNX_BACKEND, ONNX_FILENAME, ONNX_PLATFORM
+from naiad.config.support import FIELDS
 from naiad.core.errors import NaiadError, UnsupportedError
 from naiad.core.tensors import WILDCARD
 from naiad.lifecycle.inspection import Problem, Stage
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 4
 """A sentence names this many tensors or files; the rest it counts."""
+
+_UNKNOWN_FIELD = re.compile(r'has no field named "(\w+)"')
 
 
 @dataclass(slots=True)
@@ -85,11 +90,34 @@ def _config(facts: Facts, error: NaiadError) -> str:
     if isinstance(error, UnsupportedError):
         return f"remove that field from {path}, or serve this model with Triton itself"
     if path.is_symlink() or path.exists():
-        return f"correct {path}"
+        return _correct(facts, error.message)
     if not facts.auto_complete:
         return f"write {path}, or check without --disable-auto-complete-config"
+    return f"put the ONNX file at {_first_file(facts)}, or write {path}"
+
+
+def _correct(facts: Facts, message: str) -> str:
+    """What to change in the config, as far as Triton's own wording gives it away."""
+    path = facts.config_path
+    if "directory name must equal model name" in message:
+        return f'write name: "{facts.folder.name}" into {path}, leave name out, or rename the folder'
+    if message.startswith(("unexpected platform type", "unexpected 'platform' and 'backend'")):
+        return f'write platform: "{ONNX_PLATFORM}" into {path} and leave backend out'
+    if "Could not determine backend" in message:
+        return f'put the ONNX file at {_first_file(facts)}, or write platform: "{ONNX_PLATFORM}" into {path}'
+    unknown = _UNKNOWN_FIELD.search(message)
+    if unknown:
+        names = {part for row in FIELDS for part in row.path.split(".")}
+        nearest = difflib.get_close_matches(unknown[1], names, n=1)
+        hint = f": did you mean {nearest[0]}?" if nearest else ", or remove the field"
+        return f"correct the field's name in {path}{hint}"
+    return f"correct {path}"
+
+
+def _first_file(facts: Facts) -> Path:
+    """Where the first version's model file belongs."""
     version = facts.folder.versions[0] if facts.folder.versions else 1
-    return f"put the ONNX file at {facts.folder.path / str(version) / ONNX_FILENAME}, or write {path}"
+    return facts.folder.path / str(version) / ONNX_FILENAME
 
 
 def _versions(facts: Facts, _: NaiadError) -> str:
@@ -120,7 +148,10 @@ def _instances(facts: Facts, _: NaiadError) -> str:
 
 def _graph(facts: Facts, error: NaiadError) -> str:
     if isinstance(error, UnsupportedError):
-        return "export the model again with operators and datatypes that the installed ONNX Runtime has"
+        return (
+            "export the model again with tensors as its inputs and outputs, and with operators and datatypes "
+            "that the installed ONNX Runtime has"
+        )
     return f"copy or export {facts.file} again; onnx.checker.check_model says more about a damaged file"
 
 

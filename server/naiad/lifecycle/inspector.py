@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig, VersionPolicy
     from naiad.core.tensors import TensorSpec
     from naiad.lifecycle.inspection import VersionPlan
-    from naiad.repository.layout import ModelFolder, RepositoryScan
+    from naiad.repository.layout import ModelFolder
     from naiad.runtime.ort_environment import OrtEnvironment
     from naiad.runtime.threads import CpuBudget
 
@@ -82,7 +82,7 @@ class Inspector:
             models.append(self.inspect_model(folder))
         return Inspection(
             engine=self._engine(),
-            repositories=tuple(_repository(root, problem, found) for root, problem in problems.items()),
+            repositories=tuple(_repository(root, problem) for root, problem in problems.items()),
             models=tuple(sorted(models, key=lambda model: model.name)),
         )
 
@@ -223,25 +223,29 @@ def _root_problem(root: Path) -> Problem | None:
     return None
 
 
-def _repository(root: Path, problem: Problem | None, found: RepositoryScan) -> RepositoryReport:
+def _repository(root: Path, problem: Problem | None) -> RepositoryReport:
     if problem is not None:
         return RepositoryReport(str(root), 0, problem)
-    resolved = root.resolve()
-    models = [folder for folder in found.models if folder.path.parent == resolved]
-    refused = [name for name in found.problems if os.path.lexists(resolved / name)]
-    return RepositoryReport(
-        str(root), len(models) + len(refused), notes=tuple(_repository_notes(resolved, len(models)))
-    )
+    entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    names, folders = [entry.name for entry in entries], [entry.name for entry in entries if _is_folder(entry)]
+    return RepositoryReport(str(root), len(folders), notes=tuple(_repository_notes(root, names, folders)))
 
 
-def _repository_notes(root: Path, models: int) -> list[str]:
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # a link into what we may not see
+
+
+def _repository_notes(root: Path, names: list[str], folders: list[str]) -> list[str]:
     """What looks like a mistake in how the folder was made or named."""
-    names = sorted(entry.name for entry in root.iterdir())
-    if "config.pbtxt" in names or any(name.isdecimal() for name in names):
-        return [f"this looks like the folder of one model: the model repository is its parent, {root.parent}"]
-    files = [name for name in names if name.endswith(".onnx") and (root / name).is_file()]
+    if "config.pbtxt" in names or any(name.isdecimal() for name in folders):
+        parent = root.resolve().parent
+        return [f"this looks like the folder of one model: the model repository is its parent, {parent}"]
+    files = [name for name in names if name.endswith(".onnx") and name not in folders]
     notes = [f"ignored file {name}: a model is a folder, {name[:-5]}/1/model.onnx" for name in files]
-    return notes if models or notes else ["there is no model in it: a model is a folder, NAME/1/model.onnx"]
+    return notes if folders or notes else ["there is no model in it: a model is a folder, NAME/1/model.onnx"]
 
 
 def _refused(name: str, reason: str, roots: Sequence[Path]) -> ModelReport:

@@ -84,7 +84,7 @@ def _dynamic(config: ModelConfig) -> str:
     assert batching is not None
     if config.max_batch_size == 1:
         return "dynamic_batching has no effect: max_batch_size is 1, so nothing can be merged"
-    preferred = ", ".join(map(str, batching.preferred_batch_sizes)) or str(config.max_batch_size)
+    preferred = ", ".join(map(str, sorted(batching.preferred_batch_sizes))) or str(config.max_batch_size)
     delay = batching.max_queue_delay_us
     waiting = (
         f"a request waits up to {delay} µs for others"

@@ -50,7 +50,7 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
         InvalidArgumentError: a root is missing, no folder, or cannot be listed.
     """
     found: dict[str, list[Path]] = {}
-    for root in sorted({root.resolve() for root in roots}):
+    for root in sorted({_resolved(root) for root in roots}):
         for path in _folders(root):
             found.setdefault(path.name, []).append(path)
     models: list[ModelFolder] = []
@@ -66,6 +66,13 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
             except InvalidArgumentError as error:
                 problems[name] = error.message
     return RepositoryScan(tuple(models), problems)
+
+
+def _resolved(root: Path) -> Path:
+    try:
+        return root.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11's word for a loop of links
+        raise InvalidArgumentError(f"cannot resolve {root} (--model-repository): {error}") from None
 
 
 def read_folder(path: Path) -> ModelFolder:

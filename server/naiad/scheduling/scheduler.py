@@ -79,8 +79,7 @@ class BatchScheduler:
         self._drained.set()
 
     def __repr__(self) -> str:
-        busy = len(self._instances) - len(self._idle)
-        return f"<BatchScheduler {self._key} queued={len(self._queue)} busy={busy}/{len(self._instances)}>"
+        return f"<BatchScheduler {self._key} queued={self.queued} busy={self.busy}/{len(self._instances)}>"
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Queue a validated request; the future yields its response or a `NaiadError`.
@@ -133,6 +132,11 @@ class BatchScheduler:
     def queued(self) -> int:
         """Requests that wait for an instance."""
         return len(self._queue)
+
+    @property
+    def busy(self) -> int:
+        """Instances that run a batch."""
+        return len(self._instances) - len(self._idle)
 
     def _dispatch(self) -> None:
         """Give every idle instance a batch if there is one, and set the timer for what comes next."""

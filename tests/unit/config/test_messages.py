@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_dangling_symlink_is_not_mistaken_for_no_config(tmp_path: Path) -> Non
 
 
 def test_a_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="cannot read model config"):
+    with pytest.raises(InvalidArgumentError, match="is not a regular file"):
         read_file(tmp_path, missing_ok=True)
 
 
@@ -89,3 +90,9 @@ def test_a_file_over_the_limit_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(MAX_CONFIG_BYTES + 1)
     with pytest.raises(InvalidArgumentError, match=f"{MAX_CONFIG_BYTES + 1} bytes.* {MAX_CONFIG_BYTES}"):
         read_file(path, missing_ok=True)
+
+
+def test_a_pipe_in_place_of_the_config_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.pbtxt")
+    with pytest.raises(InvalidArgumentError, match="not a regular file"):
+        read_file(tmp_path / "config.pbtxt", missing_ok=True)

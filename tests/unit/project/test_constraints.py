@@ -28,7 +28,9 @@ def lines(root: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def pins(lines: list[str]) -> dict[str, Version]:
     """Normalised package name to pinned version."""
-    return {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+    return {
+        canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)
+    }
 
 
 def test_each_line_is_a_name_and_a_version(lines: list[str]) -> None:

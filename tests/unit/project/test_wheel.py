@@ -55,7 +55,11 @@ def test_wheel_is_pure_python_for_any_machine(wheel: Path) -> None:
 def test_wheel_holds_the_three_packages_and_nothing_else(names: set[PurePosixPath]) -> None:
     """No tests, benchmarks, examples or folder names of the tree reach site-packages."""
     tops = {name.parts[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"naiad", "naiad_client", "naiad_protos"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "naiad",
+        "naiad_client",
+        "naiad_protos",
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,9 @@ def test_wheel_holds_every_module_and_stub_of_a_package(
 ) -> None:
     """Each .py and .pyi of the tree is shipped, and py.typed with it, so type checkers see Naiad's types."""
     source = root / folder
-    files = {path for path in (source / package).rglob("*") if path.suffix in {".py", ".pyi"} and path.is_file()}
+    files = {
+        path for path in (source / package).rglob("*") if path.suffix in {".py", ".pyi"} and path.is_file()
+    }
     expected = {PurePosixPath(path.relative_to(source).as_posix()) for path in files}
     assert expected | {PurePosixPath(package, "py.typed")} <= names
 
@@ -81,7 +87,9 @@ def test_wheel_holds_the_generated_messages(names: set[PurePosixPath]) -> None:
 
 def test_wheel_holds_the_demo_repository_without_its_graphs(root: Path, names: set[PurePosixPath]) -> None:
     """`naiad demo build` finds each config inside the package; ONNX files are built, never shipped."""
-    configs = {path.relative_to(root).as_posix() for path in (root / "model_repository").rglob("config.pbtxt")}
+    configs = {
+        path.relative_to(root).as_posix() for path in (root / "model_repository").rglob("config.pbtxt")
+    }
     assert {PurePosixPath("naiad/demo", config) for config in configs} <= names
     assert not {name for name in names if name.suffix == ".onnx"}
 

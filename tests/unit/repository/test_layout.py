@@ -148,3 +148,9 @@ def test_a_filename_too_long_for_the_disk_is_a_domain_error(tmp_path: Path) -> N
     folder = read_folder(_folder(tmp_path, "m/1") / "m")
     with pytest.raises(UnavailableError, match="File name too long"):
         model_file(folder, 1, _config("x" * 300))
+
+
+def test_a_root_that_is_a_loop_of_links_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InvalidArgumentError, match="--model-repository"):
+        scan([tmp_path / "loop"])

@@ -1,0 +1,171 @@
+"""Real detectors and an embedder on real photos, through the whole server: as the source projects' own code finds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as triton
+from support.repositories import add_model
+from support.servers import address, server
+from support.triton import infer_inputs
+
+from naiad_client.aio import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from naiad.app import NaiadServer
+
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(180)]
+
+CROWDS = {"selfie_crowd.jpg", "stadium_crowd.jpg"}
+"""Photos with faces near every threshold: their counts flip with the decoder."""
+
+
+class Detector(NamedTuple):
+    """A model file, the golden results it is held to, and its `naiad.` parameters."""
+
+    file: str
+    golden: str
+    parameters: Mapping[str, str]
+
+
+YUNET = {"head": "yunet", "input.color": "bgr", "detect.score_threshold": "0.5", "detect.nms_iou": "0.45"}
+ULTRAFACE = {
+    "head": "ultraface",
+    "input.resize": "stretch",
+    "input.mean": "127",
+    "input.scale": "0.0078125",
+    "detect.score_threshold": "0.7",
+    "detect.nms_iou": "0.3",
+}
+# torchvision's mean and standard deviation, on pixels of 0..255.
+EMBEDDER = {
+    "task": "embed",
+    "input.mean": "123.675,116.28,103.53",
+    "input.scale": "0.01712475,0.01750700,0.01742919",
+}
+DETECTORS = {
+    "ultraface_320": Detector("ultraface_version-RFB-320.onnx", "ultraface_version-RFB-320.json", ULTRAFACE),
+    "yunet_320": Detector("yunet_n_320_320.onnx", "yunet_n_320_320.json", YUNET),
+    "yunet_640": Detector("yunet_n_640_640.onnx", "yunet_n_640_640.json", YUNET),
+}
+
+
+def config(parameters: Mapping[str, str]) -> str:
+    return "\n".join(
+        f'parameters {{ key: "naiad.{key}" value {{ string_value: "{value}" }} }}'
+        for key, value in parameters.items()
+    )
+
+
+@pytest.fixture
+async def running(assets: Path, tmp_path: Path) -> AsyncIterator[NaiadServer]:
+    for name, detector in DETECTORS.items():
+        model = (assets / "models" / detector.file).read_bytes()
+        add_model(tmp_path, name, model, config({"task": "detect", **detector.parameters}))
+    # The one detector with a batch dimension, at a fixed size so that mixed photos share batches.
+    batched = {"task": "detect", **YUNET, "input.size": "320x320", "input.resize": "letterbox"}
+    dynamic = (assets / "models/yunet_n_dynamic.onnx").read_bytes()
+    delay = "dynamic_batching { max_queue_delay_microseconds: 30000 }\n"
+    add_model(tmp_path, "yunet_batched", dynamic, delay + config(batched))
+    mobilefacenet = (assets / "models/mobilefacenet_128_dynamic.onnx").read_bytes()
+    add_model(tmp_path, "mobilefacenet", mobilefacenet, config(EMBEDDER))
+    async with server(tmp_path, max_image_bytes=64 * 2**20) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(running: NaiadServer) -> AsyncIterator[Client]:
+    async with Client(address(running)) as connected:
+        yield connected
+
+
+def intersection_over_union(left: np.ndarray, right: np.ndarray) -> float:
+    top_left = np.maximum(left[:2], right[:2])
+    bottom_right = np.minimum(left[2:], right[2:])
+    overlap = np.prod(np.maximum(0, bottom_right - top_left))
+    areas = np.prod(left[2:] - left[:2]) + np.prod(right[2:] - right[:2])
+    return float(overlap / (areas - overlap))
+
+
+def assert_same_faces(found: Any, expected: list[dict[str, Any]], photo: str) -> None:
+    """Each golden face has its own match: IoU above 0.95, the score within 0.01, landmarks within 2 % of its width."""
+    assert len(found) == len(expected), photo
+    for golden in expected:
+        box = np.array(golden["box"])
+        match = max(found, key=lambda face: intersection_over_union(np.array(face.box), box))
+        assert intersection_over_union(np.array(match.box), box) > 0.95, photo
+        assert match.score == pytest.approx(golden["score"], abs=0.01), photo
+        if "landmarks" in golden:
+            off = np.abs(match.landmarks - np.array(golden["landmarks"])).max()
+            assert off < 0.02 * (box[2] - box[0]), photo
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+async def test_detections_equal_the_golden_ones(client: Client, assets: Path, name: str) -> None:
+    photos = json.loads((assets / "golden" / DETECTORS[name].golden).read_text())["photos"]
+    checked = 0
+    for photo, golden in photos.items():
+        answer = await client.detect(assets / "images" / photo, model=name)
+        assert [answer.image_width, answer.image_height] == golden["size"]
+        if photo not in CROWDS:
+            assert_same_faces(answer.faces, golden["faces"], photo)
+            checked += len(golden["faces"])
+    assert checked > 30
+
+
+async def test_photos_sent_at_once_share_batches_and_each_gets_what_it_gets_alone(
+    client: Client, assets: Path
+) -> None:
+    photos = sorted((assets / "images").glob("*.jpg"))
+    alone = [await client.detect(photo, model="yunet_batched") for photo in photos]
+    together = await asyncio.gather(*(client.detect(photo, model="yunet_batched") for photo in photos * 2))
+    assert max(answer.timing.batch_size for answer in together) > 1
+    for single, shared in zip(alone * 2, together, strict=True):
+        assert len(single.faces) == len(shared.faces)
+        for left, right in zip(single.faces, shared.faces, strict=True):
+            np.testing.assert_allclose(left.box, right.box, atol=0.5)
+            assert left.score == pytest.approx(right.score, abs=1e-3)
+
+
+async def test_embeddings_of_whole_photos_equal_those_of_the_golden_crops(
+    client: Client, assets: Path
+) -> None:
+    """The server aligns by the golden landmarks; the same face comes out, as the cosine says."""
+    golden = json.loads((assets / "golden/mobilefacenet_128_dynamic.json").read_text())
+    compared = 0
+    for crop in golden["crops"]:
+        photo = assets / "images" / crop["photo"]
+        if not photo.is_file():
+            continue
+        landmarks = np.array(crop["landmarks"], np.float32)
+        answer = await client.embed(photo, landmarks, model="mobilefacenet")
+        expected = np.array(golden["embeddings"][crop["file"].split("/")[-1]])
+        vector = answer.embeddings[0]
+        cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+        assert cosine > 0.999, crop["file"]
+        compared += 1
+    assert compared >= 10
+
+
+async def test_ultraface_as_published_answers_a_stock_client(running: NaiadServer, assets: Path) -> None:
+    """Fixed batch of one, weights among its inputs, no tensors in its config: the golden tensors come out."""
+    golden = json.loads((assets / "golden/ultraface_version-RFB-320.json").read_text())
+    async with triton.InferenceServerClient(address(running)) as stock:
+        for check in golden["io_check"]["checks"]:
+            count = int(np.prod(check["input_shape"]))
+            values = (np.arange(count, dtype=np.uint64) * 2654435761 % 2**32) / 2**32
+            low, high = check["input_range"]
+            tensor = (values * (high - low) + low).astype(np.float32).reshape(check["input_shape"])
+            for version in ("", "1"):
+                result = await stock.infer("ultraface_320", infer_inputs(input=tensor), model_version=version)
+                for output in check["outputs"]:
+                    array = result.as_numpy(output["name"])
+                    assert list(array.shape) == output["shape"]
+                    np.testing.assert_allclose(array.reshape(-1)[:8], output["first8"], atol=1e-4)
