@@ -16,7 +16,7 @@ from support.onnx_models import SLOW_SIZE, add_sub, slow
 from support.processes import ServerProcess, naiad_environment
 from support.repositories import ADD_SUB_CONFIG, add_model
 from support.triton import infer_inputs
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def test_open_streams_are_answered_and_do_not_hold_up_the_exit(repository:
 def test_a_second_signal_ends_at_once(repository: Path) -> None:
     with ServerProcess(repository) as server, grpc.insecure_channel(server.address()) as channel:
         array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
-        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
         calls = [infer.future(slow_request(array)) for _ in range(8)]
         server.signal(signal.SIGTERM)
         server.wait_for("signal received")
@@ -113,19 +113,19 @@ def slow_inputs(array: np.ndarray) -> list[object]:
     return infer_inputs(INPUT=array, INDEX=np.zeros((len(array), 1), np.int64))
 
 
-def slow_request(array: np.ndarray) -> bytes:
+def slow_request(array: np.ndarray) -> service_pb2.ModelInferRequest:
     request = service_pb2.ModelInferRequest(model_name="slow")
     request.inputs.add(name="INPUT", datatype="FP32", shape=array.shape)
     request.inputs.add(name="INDEX", datatype="INT64", shape=[len(array), 1])
     request.raw_input_contents.extend([array.tobytes(), bytes(8 * len(array))])
-    return request.SerializeToString()
+    return request
 
 
 def test_work_that_outlasts_the_exit_timeout_is_given_up_with_exit_code_1(repository: Path) -> None:
     with ServerProcess(repository, "--exit-timeout-secs=0.05") as server:
         with grpc.insecure_channel(server.address()) as channel:
             array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
-            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
             warm = infer(slow_request(array[:1]))
             assert warm
             calls = [infer.future(slow_request(array)) for _ in range(12)]

@@ -94,7 +94,7 @@ def slow() -> onnx.ModelProto:
         last = f"step{step}"
     nodes.append(helper.make_node("Unsqueeze", ["zero", "axis"], ["zeros"]))
     nodes.append(helper.make_node("Add", [last, "zeros"], ["OUTPUT"]))
-    dims = ["N", SLOW_SIZE, SLOW_SIZE]
+    dims: list[int | str | None] = ["N", SLOW_SIZE, SLOW_SIZE]
     one = np.eye(SLOW_SIZE, dtype=np.float32)
     return model(
         nodes,
