@@ -1,5 +1,25 @@
-"""`python -m naiad` is the `naiad` command."""
+"""The `naiad` command's way in: it works only with an extra, and says which where none is installed."""
 
-from naiad.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+EXTRAS = """error: the server is not installed, only its client ('{missing}' is missing).
+       On a machine without a GPU:       pip install 'naiad[cpu]'
+       On one with CUDA 13:              pip install 'naiad[gpu]'"""
+
+
+def main() -> None:
+    """Run the command line, or say what to install for it."""
+    try:
+        from naiad.cli.main import main as run  # noqa: PLC0415  # what it needs may not be there
+
+        run()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "naiad":
+            raise
+        sys.exit(EXTRAS.format(missing=error.name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,1 @@
 """The `naiad` command."""
-
-from naiad.cli.main import main
-
-__all__ = ["main"]
