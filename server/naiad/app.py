@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -51,14 +53,22 @@ class NaiadServer:
     async def __aexit__(self, *_: object) -> None:
         limit_s = self.config.exit_timeout_secs
         log.info("draining", exit_timeout_secs=limit_s)
-        self.drained = await self._grpc.stop(limit_s)
+        deadline = time.monotonic() + limit_s
+        self.drained = await self._grpc.stop(limit_s) and await self._instances_idle(deadline)
         if not self.drained:
             # What runs on an instance's thread cannot be stopped, so nothing below can be closed either.
             log.error("Exit timeout expired. Exiting immediately.", exit_timeout_secs=limit_s, who="operator")
             return
-        await self.manager.drain()
         await self._stack.aclose()
         log.info("stopped")
+
+    async def _instances_idle(self, deadline: float) -> bool:
+        """Wait for what still runs though its callers have left; False if it outlasts the exit timeout."""
+        try:
+            await asyncio.wait_for(self.manager.drain(), max(0.1, deadline - time.monotonic()))
+        except TimeoutError:
+            return False
+        return True
 
     async def _start(self) -> None:
         config = self.config

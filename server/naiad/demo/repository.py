@@ -43,7 +43,7 @@ _BUILDERS = (
 # 12 levels serve a shorter side of 1200 pixels; the rest bounds the memory that a batch of 8 crowds can take.
 FINE = MtcnnSettings(min_face_size=20, levels=12, max_candidates=4096, max_proposals=1024, max_faces=256)
 """The detector's version 2."""
-COARSE = replace(FINE, min_face_size=40)
+COARSE = replace(FINE, min_face_size=60)
 """The detector's version 1."""
 
 

@@ -127,8 +127,8 @@ def test_a_face_below_the_least_size_is_found_only_by_the_finer_pyramid(
     prepare: Callable[..., Run], detector: Run, portrait: Array
 ) -> None:
     canvas = np.full((240, 320, 3), 64, np.uint8)
-    canvas[40:194, 80:234] = cv2.resize(portrait, (154, 154), interpolation=cv2.INTER_AREA)
-    coarse = prepare(build_mtcnn(MtcnnSettings(min_face_size=40, levels=8)))
+    canvas[40:152, 80:192] = cv2.resize(portrait, (112, 112), interpolation=cv2.INTER_AREA)
+    coarse = prepare(build_mtcnn(MtcnnSettings(min_face_size=60, levels=8)))
     assert detector(image=canvas[None])["count"].tolist() == [1]
     assert coarse(image=canvas[None])["count"].tolist() == [0]
     assert coarse(image=portrait[None])["count"].tolist() == [1]

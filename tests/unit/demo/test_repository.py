@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 
 from naiad.core.errors import AlreadyExistsError, InvalidArgumentError
 from naiad.demo import repository
+from naiad.demo.media import PERIOD, video_frames
 from naiad.demo.repository import build_repository
 
 if TYPE_CHECKING:
@@ -158,13 +159,21 @@ def test_a_target_that_cannot_be_written_is_refused() -> None:
         build_repository(Path("/proc/naiad-demo"))
 
 
-def test_both_versions_find_the_portraits_face_in_the_fixed_input(
+def test_version_2_finds_the_face_in_every_frame_and_version_1_only_when_it_is_near(
     built: Path, prepare: Callable[..., Any], portrait: Array
 ) -> None:
+    """In the configured input: the letterboxed photo, a near and a far frame of the demo's video."""
     letterbox = np.zeros((480, 640, 3), np.uint8)
     letterbox[:, :480] = cv2.resize(portrait, (480, 480), interpolation=cv2.INTER_AREA)
+    frames = list(video_frames(PERIOD // 2 + 1))
+    near, far = (cv2.imdecode(np.frombuffer(frames[i], np.uint8), cv2.IMREAD_COLOR) for i in (0, -1))
+    assert near is not None
+    assert far is not None
+    batch = np.stack([letterbox, near[:, :, ::-1], far[:, :, ::-1]])
+    counts = {}
     for version in (1, 2):
         run = prepare(onnx.load(built / "face_detector" / str(version) / "model.onnx"))
-        result = run(image=np.stack([letterbox] * 2))
-        assert result["count"].tolist() == [1, 1]
-        assert result["scores"].min() > 0.99
+        result = run(image=batch)
+        counts[version] = result["count"].tolist()
+        assert result["scores"][0, 0] > 0.99
+    assert counts == {1: [1, 1, 0], 2: [1, 1, 1]}
