@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with Client(arguments.address, detector=arguments.model) as client:
         try:
-            client.wait_until_ready(timeout=10)
+            client.wait_until_ready(timeout=30)
             result = client.detect(arguments.photo)
         except NaiadError as error:
             print(error, file=sys.stderr)

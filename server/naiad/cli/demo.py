@@ -2,6 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 demo = typer.Typer(help="Build the demo repository; run the demo.", no_args_is_help=True)
+
+
+@demo.command()
+def build(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The model repository to write.", show_default=False)
+    ],
+) -> None:
+    """Build the demo's model repository in DIR, ready for `naiad serve --model-repository DIR`.
+
+    Models that are there and up to date are left alone; other models in DIR are not touched.
+    """
+    # Imported here: the other commands have no use for the builder and its libraries.
+    from naiad.demo.build import build_models  # noqa: PLC0415
+    from naiad.demo.screen import Screen  # noqa: PLC0415
+
+    screen = Screen()
+    built = build_models(directory, screen)
+    screen.step("Models", built.sentence)
+    if built.written:
+        for path in built.files:
+            screen.line(f"  {path} ({path.stat().st_size:,} bytes)")
+
+
+@demo.command()
+def run(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where pictures, models and the server's log go.")
+    ] = Path("demo-output"),
+    frames: Annotated[int, typer.Option(metavar="COUNT", help="How many frames of video to stream.")] = 200,
+) -> None:
+    """Build the demo's models, serve them, find faces in a photo and a video.
+
+    The server runs on a free port of this machine, for as long as the demo. The exit code is 1 if any step does not give what it should.
+    """
+    # Imported here, as above.
+    from naiad.demo.run import DemoSettings, run_demo  # noqa: PLC0415
+    from naiad.demo.screen import Screen  # noqa: PLC0415
+
+    run_demo(DemoSettings(output, frames), Screen())

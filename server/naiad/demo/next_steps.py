@@ -42,17 +42,15 @@ def next_steps(
     naiad, interpreter = _program(folder, "naiad", which), _program(folder, "python", which)
     # Where naiad is installed from a source tree, its examples lie in that tree.
     example = Path(__file__).resolve().parents[3] / _EXAMPLE
-    if example.is_file():
-        detect = [_shown(example), str(photo)]
-    else:
-        detect = ["-c", _ONE_LINER.format(photo=photo)]
+    program = [_shown(example), str(photo)] if example.is_file() else ["-c", _ONE_LINER.format(photo=photo)]
     return [
         NextStep(
             "serve these models on port 8001",
             shlex.join([naiad, "serve", "--model-repository", str(repository)]),
         ),
         NextStep(
-            "in another terminal: find faces in a photo, here or your own", shlex.join([interpreter, *detect])
+            "in another terminal: find faces in a photo, here or your own",
+            shlex.join([interpreter, *program]),
         ),
         NextStep(
             "see what the server makes of a model repository", shlex.join([naiad, "check", str(repository)])

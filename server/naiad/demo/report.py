@@ -10,18 +10,18 @@ from naiad.demo.repository import COARSE, FINE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from naiad.demo.figures import BatchFigures, PhotoFigures, StreamFigures
+    from naiad.demo.figures import PhotoFigures, StreamFigures
     from naiad.demo.screen import Screen
 
 MIN_FACE_SIZES = {"1": COARSE.min_face_size, "2": FINE.min_face_size}
 """The smallest face that each version of the demo's detector looks for, in pixels of its 640x480 input."""
 _PART_MEANINGS = {
-    "decode": "from JPEG to pixels",
-    "preprocess": "into the model's input",
-    "queue": "waiting for a batch to start",
-    "infer": "running the model on the batch",
-    "postprocess": "from raw outputs to faces",
-    "total": "all of that on the server",
+    "total": "of these on the server",
+    "decode": "  decode the JPEG",
+    "preprocess": "  fit it into the model's input",
+    "queue": "  wait for a batch to start",
+    "infer": "  run the model on the batch",
+    "postprocess": "  turn raw outputs into faces",
 }
 
 
@@ -43,23 +43,23 @@ def show_photo(screen: Screen, findings: Sequence[PhotoFigures]) -> None:
     screen.table(f"Faces in the photo (box in pixels; server ms: median of {calls} calls)", columns, rows)
 
 
-def show_stream(screen: Screen, stream: StreamFigures, batches: BatchFigures, in_flight: int) -> None:
-    """Frames a second, what a frame took, and the batches."""
-    rows = [_row("client", "a frame sent until its faces are back", stream.client_ms)]
-    rows += [_row(f"  {part}", _PART_MEANINGS[part], stream.server_ms[part]) for part in _PART_MEANINGS]
-    screen.table(
-        f"Stream: {stream.frames} frames by version {stream.version}, up to {in_flight} at a time: "
-        f"{stream.frames_per_second:.1f} frames/s",
-        ("milliseconds", "what it is", ">p50", ">p99"),
-        rows,
-    )
-    screen.line()
-    screen.line(
-        f"Batches: {batches.pictures} frames ran in {sum(batches.runs.values())} batches, "
-        f"{batches.average:.1f} on average, {batches.largest} in the largest."
-    )
-    screen.line("p50: half of the frames took no longer; p99: 99 of 100 took no longer.")
+def show_streams(screen: Screen, streams: Sequence[StreamFigures], in_flight: int) -> None:
+    """What a frame took, how many there were a second, and their batches; a column a version."""
+    rows = [
+        ("frames a second", *(f"{stream.frames_per_second:.1f}" for stream in streams)),
+        ("frames in which a face was found", *(f"{each.with_face} of {each.frames}" for each in streams)),
+        (
+            "frames in a batch: average / largest",
+            *(f"{each.batches.average:.1f} / {each.batches.largest}" for each in streams),
+        ),
+        ("ms from sending a frame to its faces", *(_pair(stream.client_ms) for stream in streams)),
+    ]
+    for part, meaning in _PART_MEANINGS.items():
+        rows.append((f"  {meaning}", *(_pair(stream.server_ms[part]) for stream in streams)))
+    columns = ["", *(f">version {stream.version}" for stream in streams)]
+    screen.table(f"Video of {streams[0].frames} frames, up to {in_flight} under way at once", columns, rows)
+    screen.line("ms: p50 / p99. Half of the frames took no longer than p50, 99 of 100 no longer than p99.")
 
 
-def _row(name: str, meaning: str, values: Sequence[float]) -> tuple[str, str, str, str]:
-    return name, meaning, f"{percentile(values, 50):.1f}", f"{percentile(values, 99):.1f}"
+def _pair(values: Sequence[float]) -> str:
+    return f"{percentile(values, 50):.1f} / {percentile(values, 99):.1f}"

@@ -27,7 +27,6 @@ class RawDetection(NamedTuple):
     """
 
     version: str
-    count: int
     score: float
     box: npt.NDArray[np.float32]
 
@@ -61,7 +60,7 @@ class TritonCalls:
         if count < 1:
             raise InternalError(f"tritonclient got no face from {model} version {answered}, one was due")
         box = result.as_numpy("boxes")[0, 0] / scale
-        return RawDetection(answered, count, float(result.as_numpy("scores")[0, 0]), box)
+        return RawDetection(answered, float(result.as_numpy("scores")[0, 0]), box)
 
     def add_sub(self, left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> tuple[Any, Any]:
         """Their sum and difference, worked out by the model `add_sub`; each float32 [N,16].
