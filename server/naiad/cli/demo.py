@@ -41,7 +41,8 @@ def run(
 ) -> None:
     """Build the demo's models, serve them, find faces in a photo and a video.
 
-    The server runs on a free port of this machine, for as long as the demo. The exit code is 1 if any step does not give what it should.
+    The server runs on a free port of this machine, for as long as the demo does. The exit code is 1 if any
+    step does not give what it should.
     """
     # Imported here, as above.
     from naiad.demo.run import DemoSettings, run_demo  # noqa: PLC0415
