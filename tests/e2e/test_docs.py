@@ -22,7 +22,7 @@ BY_OTHERS = {
     "make test": "it is what runs this test",
     "make lint": "run beside the tests by .ci/run",
     "make bench": "minutes long; its parts are tested with the benchmark",
-    "pip install 'naiad[cpu]'": "an install from a registry; the wheel and its extras are tested with the project",
+    "pip install '.[cpu,demo,triton]'": "an install from a registry; the wheel and its extras are tested with the project",
 }
 """Commands that a page shows and another check runs."""
 

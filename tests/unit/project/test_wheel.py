@@ -122,4 +122,4 @@ def test_naiad_command_is_declared(wheel: Path) -> None:
     """Installing the wheel installs the `naiad` command."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
-        assert "naiad = naiad.cli:main" in archive.read(name).decode()
+        assert "naiad = naiad.__main__:main" in archive.read(name).decode()

@@ -1,0 +1,94 @@
+"""A config that asks for a GPU is served on the CPU where there is none, and that is said once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as triton
+from structlog.testing import capture_logs
+from support.onnx_models import add_sub
+from support.repositories import ADD_SUB_CONFIG, add_model
+from support.servers import address, server
+from support.triton import infer_inputs
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from naiad.runtime.ort_environment import OrtEnvironment
+from naiad.runtime.providers import CPU, CUDA, TENSORRT
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from pathlib import Path
+
+    from naiad.app import NaiadServer
+
+TWO_ON_GPU = "instance_group [ { kind: KIND_GPU count: 2 } ]\n"
+TENSORRT_ACCELERATOR = (
+    'optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }'
+)
+
+
+@pytest.fixture(autouse=True)
+def without_gpu() -> None:
+    """Skip where the GPU that the configs ask for is there: `tests/gpu` covers that."""
+    environment = OrtEnvironment.detect()
+    if CUDA in environment.available and environment.gpu_count:
+        pytest.skip("there is a GPU")
+
+
+def warnings_of(log: list[MutableMapping[str, Any]]) -> list[str]:
+    """The sentences of the warnings about execution providers."""
+    return [line["detail"] for line in log if line["event"] == "execution provider not used"]
+
+
+async def adds(running: NaiadServer) -> bool:
+    """Whether the model `simple` answers, and rightly."""
+    operands = {"INPUT0": np.arange(16, dtype=np.int32)[np.newaxis], "INPUT1": np.ones((1, 16), np.int32)}
+    async with triton.InferenceServerClient(address(running)) as client:
+        result = await client.infer("simple", infer_inputs(**operands))
+    return bool((result.as_numpy("OUTPUT0") == operands["INPUT0"] + 1).all())
+
+
+async def told(running: NaiadServer) -> list[tuple[str, str]]:
+    """What ModelMetadata's trailing metadata says about execution providers."""
+    async with grpc.aio.insecure_channel(address(running)) as channel:
+        call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelMetadata(
+            pb.ModelMetadataRequest(name="simple")
+        )
+        await call
+        return [(key, str(value)) for key, value in await call.trailing_metadata()]
+
+
+async def test_a_model_for_a_gpu_runs_on_the_cpu_with_one_warning(tmp_path: Path) -> None:
+    """Two instances, one warning: it names the provider, the model, what to do and who can do it."""
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_ON_GPU)
+    with capture_logs() as log:
+        async with server(tmp_path) as running:
+            assert await adds(running)
+            said = await told(running)
+    [sentence] = warnings_of(log)
+    assert sentence.startswith(f"{CUDA} is not used by 'simple': ")
+    [line] = [line for line in log if line["log_level"] == "warning"]
+    assert (line["model"], line["who"]) == ("simple/1", "operator")
+    assert said == [("naiad-execution-providers", CPU), ("naiad-fallback", sentence)]
+
+
+async def test_each_provider_of_an_accelerated_model_is_named_once(tmp_path: Path) -> None:
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_ON_GPU + TENSORRT_ACCELERATOR)
+    with capture_logs() as log:
+        async with server(tmp_path) as running:
+            assert await adds(running)
+            [serving] = running.manager.ready_versions("simple")
+            assert serving.execution_providers == (CPU,)
+    assert [sentence.split(" ")[0] for sentence in warnings_of(log)] == [TENSORRT, CUDA]
+
+
+async def test_a_model_that_asks_for_nothing_gives_no_warning(tmp_path: Path) -> None:
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG)
+    with capture_logs() as log:
+        async with server(tmp_path) as running:
+            assert await told(running) == [("naiad-execution-providers", CPU)]
+    assert [line for line in log if line["log_level"] == "warning"] == []
