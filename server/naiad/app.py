@@ -73,6 +73,8 @@ class NaiadServer:
     async def _start(self) -> None:
         config = self.config
         environment = OrtEnvironment.detect()
+        for warning in environment.warnings:
+            log.warning("engine", detail=warning, who="operator")
         budget = read_cpu_budget(config.cpu_threads)
         log.info("cpu budget", threads=budget.threads, reason=budget.reason)
         repository = scan(config.model_repository)

@@ -309,3 +309,49 @@ async def test_a_taken_port_is_an_error_that_names_the_flag(running: NaiadServer
     with pytest.raises(Exception, match="--grpc-port"):
         async with server(tmp_path, grpc_port=running.grpc_port):
             pass
+
+
+async def test_an_answer_over_the_limit_fails_alone_also_within_a_stream(tmp_path: Path) -> None:
+    add_model(tmp_path, "identity", identity(TensorProto.FLOAT, ["N", "M"]))
+    async with (
+        server(tmp_path, grpc_max_message_bytes=10_000) as running,
+        triton.InferenceServerClient(address(running)) as client,
+    ):
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            # The name of the output makes the answer a little larger than its request.
+            for width in (4, 2_480, 4):
+                array = np.ones((1, width), np.float32)
+                yield {"model_name": "identity", "inputs": infer_inputs(INPUT0=array), "model_version": "1"}
+
+        answers = [pair async for pair in client.stream_infer(requests())]
+        assert [error is None for _, error in answers] == [True, False, True]
+        assert "exceeds gRPC's byte size limit 10000" in str(answers[1][1])
+
+
+async def test_a_model_with_a_name_beyond_ascii_tells_its_fallback_too(tmp_path: Path) -> None:
+    config = ADD_SUB_CONFIG + "instance_group [ { kind: KIND_GPU } ]"
+    add_model(tmp_path, "modèle", add_sub(), config)
+    async with server(tmp_path) as running, grpc.aio.insecure_channel(address(running)) as channel:
+        call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelMetadata(
+            service_pb2.ModelMetadataRequest(name="modèle")
+        )
+        assert (await call).name == "modèle"
+        trailing = await call.trailing_metadata()
+    assert any(key == "naiad-fallback" and "CUDA" in str(value) for key, value in trailing)
+
+
+async def test_a_name_as_long_as_a_book_comes_back_cut(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException) as raised:
+        await client.infer("x" * 20_000, infer_inputs(**operands()))
+    assert raised.value.status() == "StatusCode.NOT_FOUND"
+    assert len(raised.value.message()) < 3_000
+
+
+async def test_many_long_texts_do_not_hold_up_other_callers(tmp_path: Path) -> None:
+    """A large BYTES tensor is converted off the loop and comes back the same."""
+    add_model(tmp_path, "texts", identity(TensorProto.STRING, ["N", "M"]))
+    texts = np.array([[f"text {number}".encode() for number in range(20_000)]], dtype=np.object_)
+    async with server(tmp_path) as running, triton.InferenceServerClient(address(running)) as client:
+        result = await client.infer("texts", [infer_input("INPUT0", texts, "BYTES")])
+        np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), texts)

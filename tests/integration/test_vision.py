@@ -134,6 +134,27 @@ async def test_embed_takes_an_aligned_crop_or_landmarks(stub: Any) -> None:
         assert list(embedding.values) == pytest.approx([10, 20, 30], abs=0.5)
 
 
+async def test_a_fault_while_embedding_keeps_its_own_status(tmp_path: Path) -> None:
+    """Seven single faces at once on a queue of one: the refusal is UNAVAILABLE, as for a tensor."""
+    add_model(
+        tmp_path,
+        "embedder",
+        color_embedder(),
+        EMBEDDER_CONFIG.replace("max_batch_size: 4", "max_batch_size: 1"),
+    )
+    crop = encoded(cv2.imencode(".png", np.zeros((200, 200, 3), np.uint8))[1].tobytes())
+    face = pb.FaceLandmarks(points=[pb.Point(x=40 + x, y=40 + y) for x, y in LANDMARKS])
+    async with (
+        server(tmp_path, max_queue_size=1) as running,
+        grpc.aio.insecure_channel(address(running)) as channel,
+    ):
+        stub = vision_pb2_grpc.VisionServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Embed(pb.EmbedRequest(image=crop, faces=[face] * 20))
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "--max-queue-size" in str(raised.value.details())
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that announces a size and holds next to nothing."""
     body = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])

@@ -30,17 +30,14 @@ def serve(options: dict[str, Any]) -> None:
     # Before any thread exists: the allocator's arenas take their thresholds when they are made.
     keep_memory_warm()
     try:
-        drained = asyncio.run(_serve(config))
+        asyncio.run(_serve(config))
     except NaiadError as error:
         log.error("cannot serve", reason=error.message, who="operator")
         raise SystemExit(1) from None
-    if not drained:
-        # A session that does not return cannot be joined; exiting normally would wait for it for ever.
-        os._exit(1)
 
 
-async def _serve(config: ServerConfig) -> bool:
-    """Serve until a signal; True if everything accepted was answered in time."""
+async def _serve(config: ServerConfig) -> None:
+    """Serve until a signal; ends the process if what was accepted could not be answered in time."""
     # Imported here so that a wrong flag is told without loading the engine.
     from naiad.app import NaiadServer  # noqa: PLC0415
 
@@ -56,7 +53,9 @@ async def _serve(config: ServerConfig) -> bool:
     await starting
     await stopping
     await server.__aexit__(None, None, None)
-    return server.drained
+    if not server.drained:
+        # A session that does not return cannot be joined; exiting normally would wait for it for ever.
+        os._exit(1)
 
 
 def _stop_signal() -> asyncio.Event:

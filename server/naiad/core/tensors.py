@@ -66,7 +66,6 @@ class InferRequest:
 class InferTimes:
     """Where one request's time went, on the monotonic clock in nanoseconds (0: never reached)."""
 
-    received_ns: int = 0
     queued_ns: int = 0
     compute_start_ns: int = 0
     infer_start_ns: int = 0

@@ -38,14 +38,35 @@ class DecodePool:
                 f"{self._pending} images wait for a decode thread, the limit is {self._max_pending} "
                 "(--max-pending-images)"
             )
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._pending += 1
-        future.add_done_callback(self._done)
+        self._executor.submit(self._work, loop, future, work)
         return await future
 
     def close(self) -> None:
         """Let running work end and join the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _done(self, _: asyncio.Future[Result]) -> None:
+    def _work(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result], work: Callable[[], Result]
+    ) -> None:
+        """Run on a pool thread; work whose caller has left before it began is skipped."""
+        result: Result | None = None
+        error: Exception | None = None
+        if not future.cancelled():
+            try:
+                result = work()
+            except Exception as raised:  # noqa: BLE001  # the caller must hear of it
+                error = raised
+        loop.call_soon_threadsafe(self._finish, future, result, error)
+
+    def _finish(self, future: asyncio.Future[Result], result: Result | None, error: Exception | None) -> None:
+        # Only now has the thread let go of the picture, so only now may the next one come.
         self._pending -= 1
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # Result may itself be None

@@ -271,9 +271,14 @@ class FacePlane:
     async def _infer_all(
         self, handle: ModelHandle, tensors: Sequence[Array], deadline_ns: int | None
     ) -> list[InferResponse]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._infer(handle, tensor, deadline_ns)) for tensor in tensors]
-        return [task.result() for task in tasks]
+        tasks = [asyncio.create_task(self._infer(handle, tensor, deadline_ns)) for tensor in tensors]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # Not a TaskGroup: its ExceptionGroup would hide the error that the caller must be told.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _batches(embedder: Embedder, crops: Sequence[Pixels], max_batch_size: int) -> list[Array]:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from naiad.lifecycle.version import ModelHandle
 
 
+SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
+"""What is told to whoever comes while the server drains; Triton's words."""
+
+
 class DataPlane:
     """Admits requests, finds the version that answers, and runs them. Used on the event loop's thread."""
 
@@ -36,7 +40,7 @@ class DataPlane:
             UnavailableError: the server drains, or the version asked for is not ready.
         """
         if not self._accepting:
-            raise UnavailableError("GRPC server is shutting down and has stopped accepting new requests.")
+            raise UnavailableError(SHUTTING_DOWN)
         return self.manager.acquire(name, version)
 
     async def infer(self, handle: ModelHandle, request: InferRequest) -> InferResponse:

@@ -174,12 +174,12 @@ class ModelManager:
         try:
             config = await loop.run_in_executor(self._load_pool, self._loader.read_config, folder)
             selection = select_versions(config.version_policy, folder.versions, model_name=folder.name)
-        except NaiadError as error:
-            self.refuse(folder.name, error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other models must go on
+            self.refuse(folder.name, self._expected(folder.name, error))
             return
         model = self._models[folder.name] = Model(folder.name)
-        for sentence in config.warnings:
-            log.warning("config field not honoured", model=folder.name, detail=sentence, who="model owner")
+        _warn(folder.name, "config", config.warnings)
+        _warn(folder.name, "folder", folder.notes)
         for missing in selection.missing:
             log.warning(
                 "version of the policy is not there", model=folder.name, version=missing, who="model owner"
@@ -201,19 +201,25 @@ class ModelManager:
         except Exception as error:  # noqa: BLE001  # whatever it is, the other models must go on
             self._refuse(entry, error)
         else:
+            found_late = loaded.version.config.warnings[len(config.warnings) :]
+            _warn(str(entry.key), "config", found_late)
             entry.serving = self._serve(entry.key, loaded)
             entry.move(ReadyState.READY)
             _log_loaded(entry.key, loaded.version, (self._clock.now_ns() - started_ns) // 1_000_000)
         self._tell()
 
     def _refuse(self, entry: ModelVersion, error: Exception) -> None:
-        if not isinstance(error, NaiadError):
-            log.error(
-                "model version failed to load", model=str(entry.key), who="naiad developers", exc_info=error
-            )
-            error = InternalError(f"{type(error).__name__}: {error}")
-        entry.move(ReadyState.UNAVAILABLE, error)
-        log.error("model version refused", model=str(entry.key), reason=error.message, who="model owner")
+        reason = self._expected(str(entry.key), error)
+        entry.move(ReadyState.UNAVAILABLE, reason)
+        log.error("model version refused", model=str(entry.key), reason=reason.message, who="model owner")
+
+    @staticmethod
+    def _expected(model: str, error: Exception) -> NaiadError:
+        """The error as one of ours; another kind is a bug, and the log gets all of it."""
+        if isinstance(error, NaiadError):
+            return error
+        log.error("failed to load", model=model, who="naiad developers", exc_info=error)
+        return InternalError(f"{type(error).__name__}: {error}")
 
     def _serve(self, key: ModelKey, model: LoadedModel) -> ServingVersion:
         loaded = model.version
@@ -243,6 +249,11 @@ def batch_policy(config: ModelConfig) -> BatchPolicy:
         preferred=tuple(sorted(batching.preferred_batch_sizes)) or (config.max_batch_size,),
         max_queue_delay_ns=batching.max_queue_delay_us * 1_000,
     )
+
+
+def _warn(model: str, what: str, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        log.warning(what, model=model, detail=sentence, who="model owner")
 
 
 def _log_loaded(key: ModelKey, loaded: LoadedVersion, took_ms: int) -> None:

@@ -18,6 +18,7 @@ class BatchReason(Enum):
     FULL = "full"  # nothing more may be added
     MISFIT = "misfit"  # the next request has another shape or does not fit
     DELAY = "delay"  # the oldest request has waited its max queue delay
+    RETRY = "retry"  # alone, after the batch that it was in had failed
     IDLE = "idle"  # an instance was free and no delay is configured
 
 

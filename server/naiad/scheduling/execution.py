@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import NaiadError
+from naiad.core.errors import CancelledError, NaiadError
 from naiad.scheduling.tensors import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from naiad.core.clock import Clock
     from naiad.core.tensors import Array, InferRequest
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Execution:
-    """One run of the session and when each of its phases ended, on the monotonic clock."""
+    """One run of the session and when each of its phases ended, on the monotonic clock.
 
-    requests: tuple[InferRequest, ...]
+    `outcomes` has the outputs or the error of each request, in order. `retried` says that the batch of these
+    requests failed before and this one ran alone. `batch_size` counts batch items.
+    """
+
     outcomes: list[dict[str, Array] | Exception]
+    batch_size: int
     start_ns: int
     infer_start_ns: int
     infer_end_ns: int
     end_ns: int
-
-    @property
-    def batch_size(self) -> int:
-        """Batch items of all its requests."""
-        return sum(request.batch_size for request in self.requests)
+    retried: bool = False
 
     @property
     def failed(self) -> bool:
@@ -39,34 +39,67 @@ class Execution:
         return any(isinstance(outcome, Exception) for outcome in self.outcomes)
 
 
-def execute(
-    session: Session, requests: Sequence[InferRequest], layout: BatchLayout, buffer: BatchBuffer, clock: Clock
-) -> list[Execution]:
-    """Run the requests as one batch, or, when that fails, each one by itself.
+class Executor:
+    """Runs batches of one instance. Used by the instance's thread alone."""
 
-    A value that only the graph can judge (an index out of range, text that is no number) fails the whole
-    run; running its batch-mates again alone keeps their results. Returned executions cover each request
-    once, in order.
+    def __init__(self, layout: BatchLayout, buffer: BatchBuffer, clock: Clock) -> None:
+        self._layout = layout
+        self._buffer = buffer
+        self._clock = clock
+
+    def execute(
+        self, session: Session, requests: Sequence[InferRequest], left: Callable[[int], bool]
+    ) -> list[Execution]:
+        """Run the requests as one batch, or, when that fails, each one by itself.
+
+        A value that only the graph can judge (an index out of range, text that is no number) fails the whole
+        run; running its batch-mates again alone keeps their results.
+
+        Args:
+            session: the instance's.
+            requests: the batch, in order.
+            left: whether the caller of the request at an index has gone; it is not run again then.
+
+        Returns:
+            Executions whose outcomes, one after the other, are those of the requests.
+        """
+        whole = self._run(session, requests)
+        if len(requests) == 1 or not whole.failed:
+            return [whole]
+        again = []
+        for index, request in enumerate(requests):
+            execution = self._abandoned() if left(index) else self._run(session, [request])
+            execution.retried = True
+            again.append(execution)
+        return again
+
+    def _run(self, session: Session, requests: Sequence[InferRequest]) -> Execution:
+        start = infer_start = infer_end = self._clock.now_ns()
+        outcomes: list[dict[str, Array] | Exception]
+        try:
+            inputs = self._buffer.place(requests)
+            infer_start = infer_end = self._clock.now_ns()
+            outputs = session.run(inputs, self._layout.wanted(requests))
+            infer_end = self._clock.now_ns()
+            outcomes = list(split(self._layout, outputs, requests))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to these callers and no others
+            outcomes = [_without_frames(error)] * len(requests)
+        size = sum(request.batch_size for request in requests)
+        return Execution(outcomes, size, start, infer_start, infer_end, self._clock.now_ns())
+
+    def _abandoned(self) -> Execution:
+        now = self._clock.now_ns()
+        return Execution([CancelledError("the caller went away")], 0, now, now, now, now)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The error without its tracebacks, whose frames would keep the batch in memory for as long as it lives.
+
+    An error that is not ours keeps them: it is a bug, and the log needs them.
     """
-    whole = _run(session, requests, layout, buffer, clock)
-    if len(requests) == 1 or not whole.failed:
-        return [whole]
-    return [_run(session, [request], layout, buffer, clock) for request in requests]
-
-
-def _run(
-    session: Session, requests: Sequence[InferRequest], layout: BatchLayout, buffer: BatchBuffer, clock: Clock
-) -> Execution:
-    start = infer_start = infer_end = clock.now_ns()
-    outcomes: list[dict[str, Array] | Exception]
-    try:
-        inputs = buffer.place(requests)
-        infer_start = clock.now_ns()
-        outputs = session.run(inputs, layout.wanted(requests))
-        infer_end = clock.now_ns()
-        outcomes = list(split(layout, outputs, requests))
-    except (NaiadError, ValueError, MemoryError) as error:
-        # ValueError and MemoryError: numpy could not join, reshape or allocate.
-        infer_end = max(infer_end, infer_start)
-        outcomes = [error] * len(requests)
-    return Execution(tuple(requests), outcomes, start, infer_start, infer_end, clock.now_ns())
+    if isinstance(error, NaiadError):
+        link: BaseException | None = error
+        while link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
+    return error

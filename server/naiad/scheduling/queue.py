@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from naiad.core.tensors import InferRequest, InferResponse
 
 
+_SLACK = 64
+"""How many deadlines of requests that have left may lie in the heap beyond twice those that wait."""
+
+
 class PendingRequest:
     """A request, the future that its caller awaits, and what the batch decision reads."""
 
@@ -67,7 +71,11 @@ class RequestQueue:
 
     def discard(self, pending: PendingRequest) -> bool:
         """Take one out; False if it is no longer waiting."""
-        return self._waiting.pop(pending.ticket, None) is not None
+        found = self._waiting.pop(pending.ticket, None) is not None
+        if len(self._deadlines) > 2 * len(self._waiting) + _SLACK:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._waiting]
+            heapq.heapify(self._deadlines)
+        return found
 
     def pop_expired(self, now_ns: int) -> list[PendingRequest]:
         """Take out every request whose deadline is not after `now_ns`."""

@@ -6,17 +6,11 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    InternalError,
-    NaiadError,
-    UnavailableError,
-)
+from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
 from naiad.core.tensors import InferResponse, InferTimes
 from naiad.runtime.instance import ModelInstance
 from naiad.scheduling.batching import BatchReason, Run, Wait, next_batch
-from naiad.scheduling.execution import Execution, execute
+from naiad.scheduling.execution import Execution, Executor
 from naiad.scheduling.queue import PendingRequest, RequestQueue
 from naiad.scheduling.tensors import BatchBuffer, BatchLayout
 
@@ -70,7 +64,9 @@ class BatchScheduler:
         self._loop = asyncio.get_running_loop()
         self._queue = RequestQueue()
         self._instances = [Instance(name, session, self._loop) for name, session in sessions]
-        self._buffers = {instance: BatchBuffer(layout) for instance in self._instances}
+        self._executors = {
+            instance: Executor(layout, BatchBuffer(layout), clock) for instance in self._instances
+        }
         self._idle = list(self._instances)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -82,7 +78,7 @@ class BatchScheduler:
         return f"<BatchScheduler {self._key} queued={self.queued} busy={self.busy}/{len(self._instances)}>"
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
-        """Queue a validated request; the future yields its response or a `NaiadError`.
+        """Queue a validated request; the future yields its response or the error.
 
         Raises:
             UnavailableError: the version drains, or its queue is full.
@@ -127,6 +123,7 @@ class BatchScheduler:
         for instance in self._instances:
             # A join blocks for as long as the session runs; the loop must go on answering meanwhile.
             await asyncio.to_thread(instance.close)
+        self._drained.set()
 
     @property
     def queued(self) -> int:
@@ -175,11 +172,9 @@ class BatchScheduler:
     def _start(self, batch: list[PendingRequest], reason: BatchReason) -> None:
         instance = self._idle.pop()
         work = partial(
-            execute,
+            self._executors[instance].execute,
             requests=[pending.request for pending in batch],
-            layout=self._layout,
-            buffer=self._buffers[instance],
-            clock=self._clock,
+            left=lambda index: batch[index].future.cancelled(),
         )
         instance.submit(work, partial(self._finish, batch, reason))
 
@@ -202,6 +197,8 @@ class BatchScheduler:
 
     def _answer(self, execution: Execution, waiting: Iterator[PendingRequest], reason: BatchReason) -> None:
         size = execution.batch_size
+        if execution.retried:
+            reason = BatchReason.RETRY
         if not execution.failed:
             self._statistics.record_execution(
                 size,
@@ -215,7 +212,6 @@ class BatchScheduler:
                 self._fail(pending, outcome)
                 continue
             times = InferTimes(
-                received_ns=pending.enqueued_ns,
                 queued_ns=pending.enqueued_ns,
                 compute_start_ns=execution.start_ns,
                 infer_start_ns=execution.infer_start_ns,
@@ -228,13 +224,8 @@ class BatchScheduler:
 
     def _fail(self, pending: PendingRequest, error: BaseException) -> None:
         self._statistics.record_failure(self._clock.now_ns() - pending.enqueued_ns)
-        if pending.future.done():
-            return
-        if not isinstance(error, NaiadError):
-            wrapped = InternalError(f"the model failed: {error}")
-            wrapped.__cause__ = error
-            error = wrapped
-        pending.future.set_exception(error)
+        if not pending.future.done():
+            pending.future.set_exception(error)
 
     def _forget_if_cancelled(self, pending: PendingRequest, future: asyncio.Future[InferResponse]) -> None:
         if future.cancelled() and self._queue.discard(pending):

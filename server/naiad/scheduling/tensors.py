@@ -66,7 +66,8 @@ class BatchLayout:
 class BatchBuffer:
     """One instance's input memory, reused from batch to batch so that its pages stay warm.
 
-    It is used by the instance's thread alone. A buffer is replaced when requests of another shape come.
+    It is used by the instance's thread alone. It grows to the largest batch that came, and is replaced when
+    requests of another shape come.
     """
 
     def __init__(self, layout: BatchLayout) -> None:
@@ -88,13 +89,18 @@ class BatchBuffer:
 
     def _join(self, name: str, rows: list[Array], total: int) -> Array:
         first = rows[0]
+        if first.dtype.hasobject:
+            return np.concatenate(rows)  # a buffer would keep the texts alive
         buffer = self._arrays.get(name)
-        if buffer is None or buffer.shape[1:] != first.shape[1:] or buffer.dtype != first.dtype:
-            capacity = max(total, self._layout.max_batch_size)
-            buffer = self._arrays[name] = np.empty((capacity, *first.shape[1:]), dtype=first.dtype)
+        if buffer is None or len(buffer) < total or not _same_rows(buffer, first):
+            buffer = self._arrays[name] = np.empty((total, *first.shape[1:]), dtype=first.dtype)
         batch = buffer[:total]
         np.concatenate(rows, out=batch)
         return batch
+
+
+def _same_rows(left: Array, right: Array) -> bool:
+    return left.shape[1:] == right.shape[1:] and left.dtype == right.dtype
 
 
 def split(
@@ -106,15 +112,10 @@ def split(
         InternalError: an output's first dimension is not the batch's size, so rows cannot be told apart.
     """
     client = {name: layout.client_output(name, array) for name, array in outputs.items()}
+    if layout.batched:
+        _check_rows(client, sum(request.batch_size for request in requests))
     if len(requests) == 1:
         return [_chosen(client, requests[0])]
-    total = sum(request.batch_size for request in requests)
-    for name, array in client.items():
-        if array.ndim == 0 or array.shape[0] != total:
-            raise InternalError(
-                f"output '{name}' has shape {list(array.shape)} for a batch of {total}: "
-                "its first dimension must be the batch's size"
-            )
     answers = []
     start = 0
     for request in requests:
@@ -122,6 +123,15 @@ def split(
         answers.append({name: array[start:stop] for name, array in _chosen(client, request).items()})
         start = stop
     return answers
+
+
+def _check_rows(outputs: dict[str, Array], total: int) -> None:
+    for name, array in outputs.items():
+        if array.shape[0] != total:
+            raise InternalError(
+                f"output '{name}' has shape {list(array.shape)} for a batch of {total}: "
+                "its first dimension must be the batch's size"
+            )
 
 
 def _chosen(outputs: dict[str, Array], request: InferRequest) -> dict[str, Array]:

@@ -59,8 +59,10 @@ def _tensors(
 
 def provider_metadata(handle: ModelHandle) -> tuple[tuple[str, str], ...]:
     """Trailing metadata: the execution providers in use, and each fallback's reason."""
-    providers = ("naiad-execution-providers", ",".join(handle.execution_providers))
-    return (providers, *(("naiad-fallback", sentence) for sentence in handle.fallbacks))
+    entries = [("naiad-execution-providers", ",".join(handle.execution_providers))]
+    entries += [("naiad-fallback", sentence) for sentence in handle.fallbacks]
+    # gRPC takes printable ASCII only, and a fallback quotes the model's name.
+    return tuple((key, value.encode("ascii", "backslashreplace").decode()) for key, value in entries)
 
 
 def model_statistics(manager: ModelManager, name: str, version: int | None) -> pb.ModelStatisticsResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tritonclient.grpc import service_pb2 as pb
@@ -9,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD, InferRequest
-from naiad.services.contents import bind_contents, bytes_array, numeric_array, raw_contents
+from naiad.services.contents import INT64_MAX, bind_contents, bytes_array, numeric_array, raw_contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,18 @@ _BATCH_NOTE = (
 )
 
 
+HEAVY_TEXT_BYTES = 64 * 1024
+"""Bytes of a request with text above which it is converted off the event loop."""
+
+HEAVY_TEXTS = 4_096
+"""Texts of an output above which the response is converted off the event loop."""
+
+ENVELOPE_BYTES = 128
+"""What a stream may add around an answer: its own message, the final-response parameter."""
+
+INT64_MIN = -INT64_MAX - 1
+
+
 def parse_version(text: str) -> int | None:
     """The version that a request names; None for an empty string: the server chooses.
 
@@ -33,18 +46,31 @@ def parse_version(text: str) -> int | None:
     """
     if not text:
         return None
-    try:
-        version = int(text)
-    except ValueError:
+    # As C's stol, which Triton uses, reads it: leading blanks and what follows the digits are passed over.
+    digits = re.match(r"[ \t\n\v\f\r]*([+-]?[0-9]+)", text)
+    version = int(digits.group(1)) if digits else None
+    if version is None or not INT64_MIN <= version <= INT64_MAX:
         raise InvalidArgumentError(
             f"failed to get model version from specified version string '{text}' (details: stol), "
             "version should be an integral value > 0"
-        ) from None
+        )
     if version < 0:
         raise InvalidArgumentError(
             f"invalid model version specified '{text}' , version should be an integral value > 0"
         )
     return version
+
+
+def is_heavy_request(message: pb.ModelInferRequest) -> bool:
+    """Whether `to_domain` belongs off the event loop: texts are taken apart one by one."""
+    return any(tensor.datatype == DataType.BYTES.value for tensor in message.inputs) and (
+        sum(map(len, message.raw_input_contents)) > HEAVY_TEXT_BYTES
+    )
+
+
+def is_heavy_response(response: InferResponse) -> bool:
+    """Whether `to_protobuf` belongs off the event loop."""
+    return any(array.dtype.hasobject and array.size > HEAVY_TEXTS for array in response.outputs.values())
 
 
 def to_domain(message: pb.ModelInferRequest, config: ModelConfig, deadline_ns: int | None) -> InferRequest:
@@ -206,9 +232,14 @@ def _dims(dims: Sequence[int]) -> str:
 
 
 def to_protobuf(
-    response: InferResponse, message: pb.ModelInferRequest, config: ModelConfig
+    response: InferResponse, message: pb.ModelInferRequest, config: ModelConfig, max_bytes: int
 ) -> pb.ModelInferResponse:
-    """The answer: outputs sorted by name, raw contents in the same order."""
+    """The answer: outputs sorted by name, raw contents in the same order.
+
+    Raises:
+        InvalidArgumentError: the answer is larger than a message may be.
+    """
+    _check_size(sum(array.nbytes for array in response.outputs.values()), max_bytes)
     answer = pb.ModelInferResponse(
         model_name=message.model_name, model_version=str(response.model.version), id=message.id
     )
@@ -217,4 +248,14 @@ def to_protobuf(
         datatype = datatypes[name]
         answer.outputs.add(name=name, datatype=datatype.value, shape=array.shape)
         answer.raw_output_contents.append(raw_contents(array, datatype))
+    _check_size(answer.ByteSize(), max_bytes)
     return answer
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    # A message that gRPC itself finds too large would end a whole stream.
+    if size + ENVELOPE_BYTES > max_bytes:
+        raise InvalidArgumentError(
+            f"Response has byte size {size} which exceeds gRPC's byte size limit {max_bytes}. "
+            "(--grpc-max-message-bytes)"
+        )

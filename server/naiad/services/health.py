@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from naiad.core.errors import NotFoundError
-from naiad.services.status import unary
+from naiad.services.status import rpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -50,7 +50,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # un
         self._changed.set()
         self._changed = asyncio.Event()
 
-    @unary
+    @rpc
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -10,9 +12,15 @@ from tritonclient.grpc import service_pb2_grpc
 
 from naiad.core.errors import UnavailableError, UnsupportedError
 from naiad.services import catalog
-from naiad.services.conversion import parse_version, to_domain, to_protobuf
+from naiad.services.conversion import (
+    is_heavy_request,
+    is_heavy_response,
+    parse_version,
+    to_domain,
+    to_protobuf,
+)
 from naiad.services.parameters import check_parameters
-from naiad.services.status import status_of, unary
+from naiad.services.status import rpc, status_of
 from naiad.services.streams import OrderedStream
 
 if TYPE_CHECKING:
@@ -41,12 +49,14 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         self._config = config
         self.calls = calls
 
-    @unary
+    @rpc
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True for as long as the process answers."""
+        if self.calls.is_draining:
+            raise UnavailableError("Server exiting")
         return pb.ServerLiveResponse(live=True)
 
-    @unary
+    @rpc
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
         """Whether requests can be sent: every model is loaded, or with lenient readiness the server is up."""
         return pb.ServerReadyResponse(ready=self.is_ready())
@@ -57,14 +67,14 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             return False
         return not self._config.strict_readiness or self._manager.all_ready()
 
-    @unary
+    @rpc
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Whether the version answers; an unknown model is not ready, and no error."""
         return pb.ModelReadyResponse(
             ready=self._manager.is_ready(request.name, parse_version(request.version))
         )
 
-    @unary
+    @rpc
     async def ServerMetadata(
         self,
         request: pb.ServerMetadataRequest,
@@ -73,7 +83,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """Name, version and the extensions that are really served."""
         return catalog.server_metadata(self._config)
 
-    @unary
+    @rpc
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
@@ -83,20 +93,20 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             ready = self._manager.ready_versions(request.name)
             return catalog.model_metadata(handle, [serving.key.version for serving in ready], request)
 
-    @unary
+    @rpc
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """The config that is in force: normalised and completed."""
         with self._dataplane.acquire(request.name, parse_version(request.version)) as handle:
             return pb.ModelConfigResponse(config=handle.config.message)
 
-    @unary
+    @rpc
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
         """Counts and times of one model, or of all ready ones."""
         return catalog.model_statistics(self._manager, request.name, parse_version(request.version))
 
-    @unary
+    @rpc
     async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, context: Context
     ) -> pb.RepositoryIndexResponse:
@@ -105,7 +115,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             raise UnsupportedError("'repository_name' specification is not supported")
         return catalog.repository_index(self._manager, ready_only=request.ready)
 
-    @unary
+    @rpc
     async def RepositoryModelLoad(
         self,
         request: pb.RepositoryModelLoadRequest,
@@ -114,7 +124,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """Refused: models are loaded at start."""
         raise UnavailableError(_NOT_BY_RPC)
 
-    @unary
+    @rpc
     async def RepositoryModelUnload(
         self,
         request: pb.RepositoryModelUnloadRequest,
@@ -123,16 +133,17 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """Refused: models are unloaded at exit."""
         raise UnavailableError(_NOT_BY_RPC)
 
-    @unary
+    @rpc
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Run one request."""
         return await self._infer(request, deadline_ns(context))
 
+    @rpc
     async def ModelStreamInfer(
         self,
         request_iterator: AsyncIterator[pb.ModelInferRequest],
         context: Context,
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    ) -> None:
         """Run a stream of requests; answers come in request order, faults in-band."""
         deadline = deadline_ns(context)
         stream = OrderedStream(
@@ -141,17 +152,18 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             limit=self._config.stream_max_in_flight,
             calls=self.calls,
         )
-        with self.calls:
-            async for response in stream.responses():
-                yield response
+        await stream.run(context.write)
 
     async def _infer(self, message: pb.ModelInferRequest, deadline: int | None) -> pb.ModelInferResponse:
         version = parse_version(message.model_version)
         with self._dataplane.acquire(message.model_name, version) as handle:
             check_parameters(message.parameters)
-            request = to_domain(message, handle.config, deadline)
+            convert = partial(to_domain, message, handle.config, deadline)
+            request = await asyncio.to_thread(convert) if is_heavy_request(message) else convert()
             response = await self._dataplane.infer(handle, request)
-            return to_protobuf(response, message, handle.config)
+            limit = self._config.grpc_max_message_bytes
+            answer = partial(to_protobuf, response, message, handle.config, limit)
+            return await asyncio.to_thread(answer) if is_heavy_response(response) else answer()
 
     async def _stream_infer(
         self, message: pb.ModelInferRequest, deadline: int | None

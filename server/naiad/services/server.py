@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -27,6 +24,10 @@ if TYPE_CHECKING:
 INFERENCE_SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 VISION_SERVICE = vision_pb2.DESCRIPTOR.services_by_name["VisionService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+LAST_GRACE_S = 0.2
+"""How long gRPC may take to write out the last answers when its server stops."""
 
 
 class GrpcServer:
@@ -75,11 +76,11 @@ class GrpcServer:
         self._dataplane.stop_accepting()
         self._health.changed()
         self._calls.begin_drain()
-        deadline = time.monotonic() + grace_s
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.quiet(), grace_s)
-        answered = not self._calls.active
-        await self._server.stop(max(0.0, deadline - time.monotonic()))
+        answered = await self._calls.answered(grace_s)
+        if answered:
+            await self._calls.quiet()
+        # What is left are calls that were refused, and streams that nobody counts, such as reflection.
+        await self._server.stop(LAST_GRACE_S)
         return answered
 
 

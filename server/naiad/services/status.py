@@ -24,6 +24,10 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+MAX_MESSAGE = 2_000
+"""Characters of an error's text that reach the caller."""
+
+
 class Counted(Protocol):
     """A service whose calls are counted."""
 
@@ -67,10 +71,15 @@ def status_of(error: Exception) -> Status:
     """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log."""
     for kind in type(error).__mro__:
         if kind in _CODES:
-            return Status(_CODES[kind], str(error))
+            return Status(_CODES[kind], _bounded(str(error)))
     incident = secrets.token_hex(4)
     log.error("unexpected error", incident=incident, who="naiad developers", exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
+
+
+def _bounded(message: str) -> str:
+    """What fits a status: an error may quote what the caller sent, and gRPC limits its trailers."""
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + " …"
 
 
 def code_number(status: Status) -> int:
@@ -92,17 +101,19 @@ async def abort(context: Context, error: Exception) -> NoReturn:
     await context.abort(status.code, status.message)
 
 
-def unary(
+def rpc(
     handler: Callable[[Service, Request, Context], Awaitable[Response]],
 ) -> Callable[[Service, Request, Context], Awaitable[Response]]:
-    """Count a unary RPC as at work, and end it with the table's status for whatever it raises."""
+    """Count an RPC as at work, and end it with the table's status for whatever it raises."""
 
     @functools.wraps(handler)
     async def answered(service: Service, request: Request, context: Context) -> Response:
-        with service.calls:
-            try:
-                return await handler(service, request, context)
-            except Exception as error:  # noqa: BLE001  # the status table decides
-                await abort(context, error)
+        accepted = service.calls.begin()
+        try:
+            return await handler(service, request, context)
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            await abort(context, error)
+        finally:
+            service.calls.end(accepted)
 
     return answered

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from naiad.core.errors import UnavailableError
+from naiad.dataplane.inference import SHUTTING_DOWN
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from naiad.services.calls import Calls
 
@@ -15,11 +18,11 @@ Response = TypeVar("Response")
 
 
 class OrderedStream(Generic[Request, Response]):
-    """Works on up to `limit` messages of one stream at once and yields their answers in order.
+    """Works on up to `limit` messages of one stream at once and answers in their order.
 
     At the limit the stream is read no further, so the transport's flow control holds the client back.
-    Every task that it starts is its own: when the consumer stops, by error, cancellation or the end, all of
-    them have ended before control returns.
+    Every task that it starts is its own: however `run` ends, by error, cancellation or the end, all of
+    them have ended before it returns.
     """
 
     def __init__(
@@ -45,12 +48,16 @@ class OrderedStream(Generic[Request, Response]):
         self._answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Response]] = set()
 
-    async def responses(self) -> AsyncIterator[Response]:
-        """The answers, in the order of the messages."""
+    async def run(self, write: Callable[[Response], Awaitable[None]]) -> None:
+        """Answer every message and `write` the answers, in the order of the messages.
+
+        Raises:
+            UnavailableError: the server drains; everything that was read is answered before.
+        """
         reader = asyncio.create_task(self._read_until_drained(), name="stream reader")
         try:
             while (task := await self._answers.get()) is not None:
-                yield await task
+                await write(await task)
                 self._slots.release()
             await reader
         finally:
@@ -64,8 +71,9 @@ class OrderedStream(Generic[Request, Response]):
         drained = asyncio.create_task(self._calls.draining(), name="stream drain")
         try:
             await asyncio.wait((reading, drained), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()  # a stream that broke must not look like one that ended
+            if not reading.done():
+                raise UnavailableError(SHUTTING_DOWN)
+            reading.result()  # a stream that broke must not look like one that ended
         finally:
             drained.cancel()
             reading.cancel()
@@ -73,8 +81,13 @@ class OrderedStream(Generic[Request, Response]):
             self._answers.put_nowait(None)
 
     async def _read(self) -> None:
-        async for request in self._requests:
+        while True:
+            # The slot first: a message that has been read is always answered, also when the server drains.
             await self._slots.acquire()
+            try:
+                request = await anext(self._requests)
+            except StopAsyncIteration:
+                return
             task = asyncio.create_task(self._work(request), name="stream message")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from naiad.core.errors import InvalidArgumentError, NaiadError
+from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane.faces import EncodedImage, RawPixels
 from naiad.services.conversion import parse_version
 from naiad.services.inference import deadline_ns
-from naiad.services.status import abort, code_number, status_of, unary
+from naiad.services.status import code_number, rpc, status_of
 from naiad.services.streams import OrderedStream
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
@@ -46,19 +46,20 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         self._config = config
         self.calls = calls
 
-    @unary
+    @rpc
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:
         """Find the faces of one image."""
         return await self._detect(request, deadline_ns(context))
 
-    @unary
+    @rpc
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Turn faces of one image into vectors."""
         return await self._embed(request, deadline_ns(context))
 
-    async def StreamDetect(
+    @rpc
+    async def StreamDetect(  # type: ignore[override]  # grpc.aio takes handlers that write, too
         self, request_iterator: AsyncIterator[pb.StreamDetectRequest], context: Context
-    ) -> AsyncIterator[pb.StreamDetectResponse]:
+    ) -> None:
         """Find the faces of each frame of a stream."""
 
         async def detect(options: pb.StreamDetectOptions, frame: pb.Frame, deadline: int | None) -> Any:
@@ -67,13 +68,12 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             )
             return await self._detect(request, deadline, frame.image)
 
-        frames = self._frames(request_iterator, context, Detector, pb.StreamDetectResponse, detect)
-        async for response in frames:
-            yield response
+        await self._frames(request_iterator, context, Detector, pb.StreamDetectResponse, detect)
 
-    async def StreamEmbed(
+    @rpc
+    async def StreamEmbed(  # type: ignore[override]  # grpc.aio takes handlers that write, too
         self, request_iterator: AsyncIterator[pb.StreamEmbedRequest], context: Context
-    ) -> AsyncIterator[pb.StreamEmbedResponse]:
+    ) -> None:
         """Embed the faces of each frame of a stream."""
 
         async def embed(options: pb.StreamEmbedOptions, frame: pb.Frame, deadline: int | None) -> Any:
@@ -82,9 +82,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             )
             return await self._embed(request, deadline, frame.image)
 
-        frames = self._frames(request_iterator, context, Embedder, pb.StreamEmbedResponse, embed)
-        async for response in frames:
-            yield response
+        await self._frames(request_iterator, context, Embedder, pb.StreamEmbedResponse, embed)
 
     async def _frames(
         self,
@@ -93,13 +91,10 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         kind: type[Detector | Embedder],
         response_type: Any,
         work: Callable[[Any, pb.Frame, int | None], Awaitable[Any]],
-    ) -> AsyncIterator[Any]:
-        """The results of a stream's frames: options first, then each frame answered, faults in-band."""
-        try:
-            options = await _stream_options(requests)
-            self._faces.check(options.model_name, parse_version(options.model_version), kind)
-        except NaiadError as error:
-            await abort(context, error)
+    ) -> None:
+        """Answer a stream's frames: options first, then each frame's result, faults in-band."""
+        options = await _stream_options(requests)
+        self._faces.check(options.model_name, parse_version(options.model_version), kind)
         deadline = deadline_ns(context)
 
         async def answer(message: Any) -> Any:
@@ -115,9 +110,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         stream: OrderedStream[Any, Any] = OrderedStream(
             requests, answer, limit=self._config.stream_max_in_flight, calls=self.calls
         )
-        with self.calls:
-            async for response in stream.responses():
-                yield response
+        await stream.run(context.write)
 
     async def _detect(
         self, request: pb.DetectRequest, deadline: int | None, image: pb.Image | None = None

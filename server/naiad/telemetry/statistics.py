@@ -61,7 +61,7 @@ class VersionStatistics:
         """One request was answered; `batch_size` is its own."""
         self.last_inference_ms = time.time_ns() // 1_000_000
         self.inference_count += batch_size
-        self.success.add(times.compute_end_ns - times.received_ns)
+        self.success.add(times.compute_end_ns - times.queued_ns)
         self.queue.add(times.queue_ns)
         self.compute_input.add(times.compute_input_ns)
         self.compute_infer.add(times.infer_ns)

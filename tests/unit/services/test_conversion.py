@@ -151,7 +151,9 @@ def test_missing_inputs_of_a_model_with_optional_ones_name_the_range() -> None:
         to_domain(pb.ModelInferRequest(model_name="free"), FREE, None)
 
 
-@pytest.mark.parametrize(("text", "version"), [("", None), ("1", 1), ("0", 0), ("12", 12)])
+@pytest.mark.parametrize(
+    ("text", "version"), [("", None), ("1", 1), ("0", 0), ("12", 12), (" 3", 3), ("1abc", 1)]
+)
 def test_versions_that_can_be_asked_for(text: str, version: int | None) -> None:
     assert parse_version(text) == version
 
@@ -163,6 +165,8 @@ def test_versions_that_can_be_asked_for(text: str, version: int | None) -> None:
             "abc",
             "failed to get model version from specified version string 'abc' (details: stol), version should be",
         ),
+        ("\u0661", "failed to get model version from specified version string '\u0661'"),
+        (str(2**63), "failed to get model version from specified version string '9223372036854775808'"),
         ("-1", "invalid model version specified '-1' , version should be an integral value > 0"),
     ],
 )
@@ -175,8 +179,16 @@ def test_versions_that_cannot(text: str, expected: str) -> None:
 def test_the_answer_echoes_name_and_id_and_says_which_version_ran() -> None:
     array = np.arange(16, dtype=np.int32).reshape(1, 16)
     response = InferResponse(ModelKey("simple", 3), {"OUTPUT0": array})
-    answer = to_protobuf(response, pb.ModelInferRequest(model_name="simple", id="x"), SIMPLE)
+    answer = to_protobuf(response, pb.ModelInferRequest(model_name="simple", id="x"), SIMPLE, 10_000)
     assert (answer.model_name, answer.model_version, answer.id) == ("simple", "3", "x")
     assert answer.outputs[0].datatype == "INT32"
     assert list(answer.outputs[0].shape) == [1, 16]
     assert answer.raw_output_contents[0] == array.tobytes()
+
+
+def test_an_answer_larger_than_a_message_may_be_is_refused_in_tritons_words() -> None:
+    response = InferResponse(ModelKey("simple", 1), {"OUTPUT0": np.zeros((1, 16), np.int32)})
+    with pytest.raises(
+        InvalidArgumentError, match=r"Response has byte size \d+ which exceeds gRPC's byte size limit 200"
+    ):
+        to_protobuf(response, pb.ModelInferRequest(model_name="simple"), SIMPLE, 200)

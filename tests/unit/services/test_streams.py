@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from naiad.core.errors import UnavailableError
 from naiad.services.calls import Calls
 from naiad.services.streams import OrderedStream
 
@@ -42,42 +43,80 @@ def own_tasks() -> set[asyncio.Task[object]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
+class Written:
+    """What a stream wrote; `blocked` holds every write until it is set."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, answer: int) -> None:
+        await self.open.wait()
+        self.answers.append(answer)
+
+
+async def echo(number: int) -> int:
+    return number
+
+
 async def test_answers_come_in_the_order_of_the_messages_whatever_finishes_first() -> None:
     gates = [asyncio.Event() for _ in range(3)]
+    written = Written()
 
     async def work(number: int) -> int:
         await gates[number].wait()
         return number
 
     stream = OrderedStream(Source(3).__aiter__(), work, limit=3, calls=Calls())
+    running = asyncio.ensure_future(stream.run(written))
     for gate in reversed(gates):
+        await settle()
+        assert written.answers == []
         gate.set()
-    assert [answer async for answer in stream.responses()] == [0, 1, 2]
+    await running
+    assert written.answers == [0, 1, 2]
 
 
 async def test_at_the_limit_nothing_more_is_read() -> None:
-    source, gate = Source(100), asyncio.Event()
+    source, gate, written = Source(100), asyncio.Event(), Written()
 
     async def work(number: int) -> int:
         await gate.wait()
         return number
 
-    stream = OrderedStream(source.__aiter__(), work, limit=4, calls=Calls())
-    answers = stream.responses()
-    first = asyncio.ensure_future(anext(answers))
+    running = asyncio.ensure_future(
+        OrderedStream(source.__aiter__(), work, limit=4, calls=Calls()).run(written)
+    )
     await settle()
-    assert source.taken == 5  # four at work and one in hand
+    assert source.taken == 4
     gate.set()
-    assert await first == 0
-    assert [answer async for answer in answers] == list(range(1, 100))
+    await running
+    assert written.answers == list(range(100))
 
 
-async def test_a_consumer_that_leaves_cancels_the_work_and_leaves_no_task() -> None:
-    cancelled = 0
+async def test_a_client_that_does_not_read_is_not_read_from_either() -> None:
+    """Answers that cannot be written keep their slots, so the limit bounds what lies in memory."""
+    source, written = Source(100), Written()
+    written.open.clear()
+    running = asyncio.ensure_future(
+        OrderedStream(source.__aiter__(), echo, limit=4, calls=Calls()).run(written)
+    )
+    await settle()
+    assert source.taken == 4
+    written.open.set()
+    await running
+    assert written.answers == list(range(100))
+
+
+@pytest.mark.parametrize("blocked", ["working", "writing"])
+async def test_a_stream_that_is_cancelled_leaves_no_task_wherever_it_stands(blocked: str) -> None:
+    written, cancelled = Written(), 0
 
     async def work(number: int) -> int:
         nonlocal cancelled
-        if number == 0:
+        if number == 0 and blocked == "writing":
+            written.open.clear()
             return 0
         try:
             await asyncio.Event().wait()
@@ -86,40 +125,40 @@ async def test_a_consumer_that_leaves_cancels_the_work_and_leaves_no_task() -> N
             raise
         return number
 
-    answers = OrderedStream(Source(3, endless=True).__aiter__(), work, limit=8, calls=Calls()).responses()
-    assert await anext(answers) == 0
+    stream = OrderedStream(Source(3, endless=True).__aiter__(), work, limit=8, calls=Calls())
+    running = asyncio.ensure_future(stream.run(written))
     await settle()
-    await answers.aclose()  # type: ignore[attr-defined]  # responses() is an async generator
-    assert cancelled == 2
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert cancelled == (2 if blocked == "writing" else 3)
     assert own_tasks() == set()
 
 
-async def test_draining_answers_what_was_read_and_ends() -> None:
-    calls, gate = Calls(), asyncio.Event()
+@pytest.mark.parametrize("limit", [2, 8])
+async def test_draining_answers_what_was_read_and_then_says_that_the_server_ends(limit: int) -> None:
+    calls, gate, written = Calls(), asyncio.Event(), Written()
+    source = Source(5, endless=True)
 
     async def work(number: int) -> int:
         await gate.wait()
         return number
 
-    stream = OrderedStream(Source(2, endless=True).__aiter__(), work, limit=8, calls=calls)
-    collecting = asyncio.ensure_future(_collect(stream))
+    stream = OrderedStream(source.__aiter__(), work, limit=limit, calls=calls)
+    running = asyncio.ensure_future(stream.run(written))
     await settle()
+    read = source.taken
     calls.begin_drain()
     await settle()
-    assert not collecting.done()
+    assert not running.done()
     gate.set()
-    assert await collecting == [0, 1]
+    with pytest.raises(UnavailableError, match="shutting down"):
+        await running
+    assert written.answers == list(range(read))
     assert own_tasks() == set()
 
 
-async def _collect(stream: OrderedStream[int, int]) -> list[int]:
-    return [answer async for answer in stream.responses()]
-
-
 async def test_a_stream_that_breaks_does_not_look_like_one_that_ended() -> None:
-    async def work(number: int) -> int:
-        return number
-
-    stream = OrderedStream(Source(1, error=ConnectionError("gone")).__aiter__(), work, limit=8, calls=Calls())
+    source = Source(1, error=ConnectionError("gone"))
     with pytest.raises(ConnectionError):
-        await _collect(stream)
+        await OrderedStream(source.__aiter__(), echo, limit=8, calls=Calls()).run(Written())
