@@ -185,6 +185,15 @@ def test_work_that_outlasts_the_exit_timeout_is_given_up_with_exit_code_1(reposi
         assert any(line["event"].startswith("Exit timeout expired") for line in server.log)
 
 
+def test_a_server_whose_log_nobody_reads_any_more_still_drains(repository: Path) -> None:
+    """Its standard error is a pipe, and the reader has gone: the signal must not be lost with the line."""
+    with ServerProcess(repository) as server:
+        server.address()
+        server.stop_reading()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "naiad", *arguments],

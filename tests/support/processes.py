@@ -30,9 +30,10 @@ class ServerProcess:
     def __init__(self, repository: Path, *flags: str, **environment: str) -> None:
         command = [sys.executable, "-m", "naiad", "serve", f"--model-repository={repository}"]
         command += ["--grpc-address=127.0.0.1", "--grpc-port=0", "--log-format=json", *flags]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=naiad_environment(**environment)
-        )
+        reading, writing = os.pipe()
+        self.process = subprocess.Popen(command, stderr=writing, env=naiad_environment(**environment))
+        os.close(writing)
+        self._pipe = os.fdopen(reading)
         self.log: list[dict[str, Any]] = []
         self._lines: Queue[dict[str, Any] | None] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -46,8 +47,7 @@ class ServerProcess:
             self.process.kill()
         self.process.wait()
         self._reader.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._pipe.close()
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """The next log line with that event; AssertionError with the whole log if the process ends first."""
@@ -69,9 +69,15 @@ class ServerProcess:
         """Its exit code."""
         return self.process.wait(timeout=60)
 
+    def stop_reading(self) -> None:
+        """Close the other end of its standard error."""
+        # The descriptor itself: closing the file object would wait for the thread that reads it.
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, self._pipe.fileno())
+        os.close(null)
+
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for text in self.process.stderr:
+        for text in self._pipe:
             line = json.loads(text) if text.startswith("{") else {"event": text.rstrip()}
             self.log.append(line)
             self._lines.put(line)

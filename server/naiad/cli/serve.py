@@ -66,8 +66,8 @@ def _stop_signal() -> asyncio.Event:
         if stop.is_set():
             log.warning("second signal, exiting at once", signal=number.name, who="operator")
             os._exit(128 + number)
-        log.info("signal received", signal=number.name)
         stop.set()
+        log.info("signal received", signal=number.name)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
