@@ -75,7 +75,7 @@ constraints: ## Resolve pyproject.toml's ranges afresh into constraints.txt
 
 .PHONY: clean
 clean: ## Remove what make made: .venv, caches, build and demo outputs
-	@rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist demo-output bench-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment --------------------------------------------------------------------------------------------------

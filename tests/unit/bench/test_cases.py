@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from bench.cases import Case, build_cases
+from bench.cases import FRAMES, Case, build_cases
 from onnx import TensorProto, helper
 from support.onnx_models import add_sub, identity, info, model
 
@@ -31,15 +31,22 @@ def test_every_case_is_a_model_of_the_repository(tmp_path: Path) -> None:
     for case in build_cases(tmp_path, None):
         assert case.path.startswith(str(tmp_path / case.model))
         assert (tmp_path / case.model / "config.pbtxt").is_file()
-        arrays = case.arrays()
-        assert {name: (str(array.dtype), array.shape) for name, array in arrays.items()} == case.inputs
+        for arrays in case.requests():
+            assert {name: (str(array.dtype), array.shape) for name, array in arrays.items()} == case.inputs
+
+
+def test_a_stream_and_its_limit_see_the_same_frames(tmp_path: Path) -> None:
+    """A detector's work depends on the picture, so one frame again and again would be another measurement."""
+    [case] = [case for case in build_cases(tmp_path, None) if case.stream]
+    frames = [arrays["image"].tobytes() for arrays in case.requests()]
+    assert len(set(frames)) == FRAMES
 
 
 def test_tensors_are_the_same_after_the_way_to_another_process() -> None:
     case = Case("c", "m", "p", {"x": ("float32", (1, 4)), "i": ("int64", (1, 2))})
     again = Case(**asdict(case))
-    for name, array in case.arrays().items():
-        np.testing.assert_array_equal(array, again.arrays()[name])
+    for name, array in case.requests()[0].items():
+        np.testing.assert_array_equal(array, again.requests()[0][name])
 
 
 def test_a_users_model_with_a_batch_dimension(tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def test_figures_are_a_request() -> None:
     assert row.requests == 100
 
 
+def test_the_limit_is_the_best_of_its_series_in_each_round() -> None:
+    """On the smallest models one caller does more than two, on others two do more: the faster one is the limit."""
+    one = Series("c", "bare, 1", 1, bare=True, is_limit=True)
+    two = Series("c", "bare, 2", 2, bare=True, is_limit=True)
+    batched = Series("c", "bare, batch 8", 2, bare=True)
+    served = Series("c", "server", 8, bare=False)
+    for first, second in ((1_000, 800), (500, 900)):
+        one.add(window(first))
+        two.add(window(second, own_cpu_us=150.0 * second))
+        batched.add(window(4_000))
+        served.add(window(90))
+    *_, row = summarise([one, two, batched, served])
+    assert row.ratio == pytest.approx((0.09 + 0.1) / 2)
+    assert row.cpu_ratio == pytest.approx(100 / 300)
+
+
 def test_each_case_has_its_own_limit() -> None:
     series = []
     for name, limit, rate in (("a", 100, 50), ("b", 1_000, 100)):

@@ -1,0 +1,49 @@
+"""The picture of a run: one bar a row, its length the requests/s as a share of the case's largest."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.results import Row
+
+_ROW, _HEAD, _MARGIN = 26, 40, 20
+_LABEL, _BAR, _FIGURES = 240, 460, 300
+_INK, _BARE, _SERVED = (40, 40, 40), (190, 190, 190), (170, 110, 40)  # BGR
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write_plot(path: Path, rows: list[Row], caption: str) -> None:
+    """Write a PNG: bare ONNX Runtime grey, the server blue."""
+    cases = [(name, list(group)) for name, group in groupby(rows, key=lambda row: row.case)]
+    height = 2 * _MARGIN + _HEAD + sum(_HEAD + _ROW * len(group) for _, group in cases)
+    canvas = np.full((height, 2 * _MARGIN + _LABEL + _BAR + _FIGURES, 3), 255, np.uint8)
+    y = _MARGIN + _ROW
+    _text(canvas, caption, _MARGIN, y, 0.5)
+    for name, group in cases:
+        y += _HEAD
+        _text(canvas, name, _MARGIN, y, 0.6)
+        largest = max(row.requests_per_s for row in group)
+        for row in group:
+            y += _ROW
+            _draw_row(canvas, row, y, row.requests_per_s / largest)
+    cv2.imwrite(str(path), canvas)
+
+
+def _draw_row(canvas: np.ndarray, row: Row, y: int, share: float) -> None:
+    left = _MARGIN + _LABEL
+    right = left + max(2, round(_BAR * share))
+    _text(canvas, row.caller, _MARGIN + 16, y, 0.45)
+    cv2.rectangle(canvas, (left, y - 14), (right, y + 3), _BARE if row.bare else _SERVED, cv2.FILLED)
+    figures = f"{row.requests_per_s:,.0f}/s  {row.ratio:.2f} of limit  p99 {row.p99_ms:,.1f} ms"
+    _text(canvas, figures, right + 8, y, 0.4)
+
+
+def _text(canvas: np.ndarray, text: str, x: int, y: int, size: float) -> None:
+    cv2.putText(canvas, text, (x, y), _FONT, size, _INK, 1, cv2.LINE_AA)
