@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import io
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naiad.core.errors import UnavailableError
-from naiad.runtime.providers import CUDA
+from naiad.runtime.providers import CUDA, TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 _CUDA_DRIVER = "libcuda.so.1"
+_TENSORRT_PACKAGE = "tensorrt_libs"
+_TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 _LOG_ERRORS_ONLY = 3
 
 
@@ -49,6 +52,7 @@ class OrtEnvironment:
         gpu_count = 0
         if CUDA in available:
             warnings += _preload_libraries(ort)
+            warnings += load_tensorrt() if TENSORRT in available else ()
             gpu_count = count_gpus()
         elif hidden := _driver_gpus():
             warnings.append(
@@ -94,6 +98,27 @@ def _preload_libraries(ort: Any) -> Iterator[str]:
     with contextlib.redirect_stdout(printed):
         ort.preload_dlls()
     return (line.strip() for line in printed.getvalue().splitlines() if line.strip())
+
+
+def load_tensorrt() -> tuple[str, ...]:
+    """Load TensorRT's libraries from their wheel, where the loader would not look for them.
+
+    `onnxruntime.preload_dlls` knows CUDA and cuDNN only. Without the wheel nothing is done: TensorRT may
+    still be installed in the system. Returns a sentence for each library that could not be loaded.
+    """
+    found = importlib.util.find_spec(_TENSORRT_PACKAGE)
+    folders = found.submodule_search_locations if found else None
+    if not folders:
+        return ()
+    warnings = []
+    # In this order: the later ones need the first.
+    for library in _TENSORRT_LIBRARIES:
+        path = Path(folders[0]) / library
+        try:
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            warnings.append(f"TensorRT's {library} cannot be loaded: {error}")
+    return tuple(warnings)
 
 
 def _wheel_warnings() -> Iterator[str]:

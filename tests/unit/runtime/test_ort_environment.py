@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import _ctypes
+import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import onnxruntime
 import pytest
 
 from naiad.core.errors import UnavailableError
-from naiad.runtime.ort_environment import OrtEnvironment, count_gpus, import_onnxruntime
+from naiad.runtime.ort_environment import (
+    OrtEnvironment,
+    count_gpus,
+    import_onnxruntime,
+    load_tensorrt,
+)
 from naiad.runtime.providers import CPU
 
 
@@ -35,3 +43,23 @@ def test_both_wheels_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_driver_means_no_gpus() -> None:
     assert count_gpus("libno-such-driver.so.1") == 0
+
+
+def test_tensorrts_wheel_is_loaded_where_it_is_installed_and_a_broken_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in wheel: its first library is a real shared object, its second is none, its third is missing."""
+    wheel = tmp_path / "tensorrt_libs"
+    wheel.mkdir()
+    (wheel / "__init__.py").touch()
+    shutil.copy(_ctypes.__file__, wheel / "libnvinfer.so.10")
+    (wheel / "libnvinfer_plugin.so.10").write_text("no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin, parser = load_tensorrt()
+    assert str(wheel / "libnvinfer.so.10") in Path("/proc/self/maps").read_text()
+    assert "libnvinfer_plugin.so.10 cannot be loaded" in plugin
+    assert "libnvonnxparser.so.10 cannot be loaded" in parser
+
+
+def test_without_tensorrts_wheel_nothing_is_loaded() -> None:
+    assert load_tensorrt() == ()
