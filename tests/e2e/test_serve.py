@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 from support.onnx_models import SLOW_SIZE, add_sub, slow
 from support.processes import ServerProcess, naiad_environment
 from support.repositories import ADD_SUB_CONFIG, add_model
@@ -111,7 +112,7 @@ def test_a_second_signal_ends_at_once(repository: Path) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM
         for call in calls:
-            call.cancel()  # type: ignore[no-untyped-call]  # grpc's stubs leave it out
+            call.cancel()
 
 
 async def test_callers_that_never_give_up_do_not_hold_up_the_exit(repository: Path) -> None:
@@ -140,9 +141,7 @@ async def test_callers_that_never_give_up_do_not_hold_up_the_exit(repository: Pa
                         await client.get_server_metadata()
                     await asyncio.sleep(0.02)
 
-            reflection = channel.stream_stream(
-                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-            )()
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
             callers = [asyncio.ensure_future(retry()) for _ in range(4)] + [asyncio.ensure_future(poll())]
             await client.infer("simple", operands(1))
             server.signal(signal.SIGTERM)
