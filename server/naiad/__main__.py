@@ -15,6 +15,8 @@ def main() -> None:
         from naiad.cli.main import main as run  # noqa: PLC0415  # what it needs may not be there
 
         run()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "naiad":
             raise

@@ -20,7 +20,7 @@ from naiad.lifecycle.manager import ModelManager
 from naiad.repository.layout import scan
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import read_cpu_budget
-from naiad.services.server import GrpcServer
+from naiad.services.server import GrpcServer, check_port_free
 from naiad.vision.images import ImageLimits
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class NaiadServer:
 
     async def _start(self) -> None:
         config = self.config
+        check_port_free(config.grpc_address, config.grpc_port)
         environment = OrtEnvironment.detect()
         for warning in environment.warnings:
             log.warning("engine", detail=warning, who="operator")
@@ -91,12 +92,16 @@ class NaiadServer:
             load_threads=config.model_load_thread_count,
         )
         self._stack.push_async_callback(self.manager.close)
+        if not repository.models and not repository.problems:
+            folders = ", ".join(map(str, config.model_repository))
+            log.warning("no model to serve", model_repository=folders, who="operator")
         for name, reason in repository.problems.items():
             self.manager.refuse(name, UnavailableError(reason))
         await self.manager.load_all(repository.models)
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
-                "not every model could be loaded; the log says which and why "
+                "not every model could be loaded; the log says which and why, and "
+                f"`naiad check {' '.join(map(str, config.model_repository))}` what to do "
                 "(--exit-on-error=false serves the others)"
             )
         pool = DecodePool(config.decode_threads or budget.threads, config.max_pending_images)

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from support.processes import naiad_environment
 
-from naiad.demo.media import photo_jpeg
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
@@ -58,7 +56,6 @@ def test_the_commands_of_a_page_work_as_written(page: Path, block: str, tmp_path
     """In a folder that holds the client examples and a photo, as a checkout would, on a port of its own."""
     (tmp_path / "clients").symlink_to(ROOT / "clients")
     (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
-    (tmp_path / "photo.jpg").write_bytes(photo_jpeg())
     port = free_port()
     script = block.replace("8001", str(port))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -241,3 +242,17 @@ def test_settings_come_from_the_environment_too_and_flags_win(repository: Path) 
         server.address()
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+def test_a_taken_port_is_told_before_any_model_is_loaded(repository: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run(
+            "serve", f"--model-repository={repository}", f"--grpc-port={port}", "--grpc-address=127.0.0.1"
+        )
+    assert result.returncode == 1
+    assert "Address already in use" in result.stderr
+    assert "--grpc-port" in result.stderr
+    assert "model version ready" not in result.stderr

@@ -12,7 +12,7 @@ async def report(client: aio.Client, photo: str) -> bool:
     """Print one line for a photo; True if it worked."""
     try:
         result = await client.detect(photo)
-    except NaiadError as error:
+    except (NaiadError, OSError) as error:
         print(f"{photo}: {error}")
         return False
     print(f"{photo}: {len(result.faces)} faces, in a batch of {result.timing.batch_size}")

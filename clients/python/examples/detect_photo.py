@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             client.wait_until_ready(timeout=30)
             result = client.detect(arguments.photo)
-        except NaiadError as error:
+        except (NaiadError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
     print(f"{len(result.faces)} faces by {result.model}/{result.version} in {result.timing.total_us} us")

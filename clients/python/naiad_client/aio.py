@@ -21,7 +21,7 @@ from naiad_client.base import (
     HEALTH_WATCH,
     BaseClient,
     Readiness,
-    check_max_in_flight,
+    check_stream,
 )
 from naiad_client.errors import from_rpc
 from naiad_client.images import is_path
@@ -138,7 +138,7 @@ class Client(BaseClient):
         A task pulls from `frames`; a plain iterable is pulled in a worker thread, so it may block. Whoever
         leaves the loop early should hold the results in `contextlib.aclosing`, which ends the stream there.
         """
-        check_max_in_flight(max_in_flight)
+        check_stream(frames, max_in_flight)
         messages = self._messages.stream_detect(
             model=model, version=version, score_threshold=score_threshold, max_faces=max_faces, color=color
         )
@@ -156,7 +156,7 @@ class Client(BaseClient):
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
     ) -> AsyncGenerator[FrameResult[EmbedResult], None]:
         """Embed faces of each of a stream of frames, in order; the rules of `stream_detect`."""
-        check_max_in_flight(max_in_flight)
+        check_stream(frames, max_in_flight)
         messages = self._messages.stream_embed(model=model, version=version, color=color)
         call = partial(self._stub.StreamEmbed, timeout=timeout, metadata=self._metadata)
         return aio_streaming.run_stream(call, messages, frames, max_in_flight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -153,11 +154,16 @@ class FrameOrder:
             )
 
 
-def check_max_in_flight(max_in_flight: int) -> None:
-    """Refuse a look-ahead that could never send.
+def check_stream(source: object, max_in_flight: int) -> None:
+    """Refuse a stream that could never be what was meant.
 
     Raises:
-        ValueError: it is below 1.
+        ValueError: the look-ahead is below 1.
+        TypeError: the source is one picture (a path, or the bytes of a file), whose items are letters.
     """
     if max_in_flight < 1:
         raise ValueError(f"max_in_flight is {max_in_flight}: at least 1 is wanted")
+    if isinstance(source, str | bytes | os.PathLike):
+        raise TypeError(
+            f"a stream wants several pictures, not one {type(source).__name__}: put it into a list"
+        )

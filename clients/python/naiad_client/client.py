@@ -16,7 +16,7 @@ from naiad_client.base import (
     HEALTH_WATCH,
     BaseClient,
     Readiness,
-    check_max_in_flight,
+    check_stream,
 )
 from naiad_client.errors import from_rpc
 from naiad_client.messages import parse_detect, parse_embed
@@ -177,7 +177,7 @@ class Client(BaseClient):
             NaiadError: the stream itself failed.
             Exception: what `frames` raised or a picture of no use, after the results of all earlier frames.
         """
-        check_max_in_flight(max_in_flight)
+        check_stream(frames, max_in_flight)
         messages = self._messages.stream_detect(
             model=model, version=version, score_threshold=score_threshold, max_faces=max_faces, color=color
         )
@@ -204,7 +204,7 @@ class Client(BaseClient):
             timeout: as for `stream_detect`.
             max_in_flight: as for `stream_detect`.
         """
-        check_max_in_flight(max_in_flight)
+        check_stream(frames, max_in_flight)
         messages = self._messages.stream_embed(model=model, version=version, color=color)
         call = partial(self._stub.StreamEmbed, timeout=timeout, metadata=self._metadata)
         return run_stream(call, messages, frames, max_in_flight)

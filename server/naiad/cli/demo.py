@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from naiad.core.errors import InvalidArgumentError
+
 demo = typer.Typer(help="Build the demo repository; run the demo.", no_args_is_help=True)
 
 
@@ -30,6 +32,21 @@ def build(
     if built.written:
         for path in built.files:
             screen.line(f"  {path} ({path.stat().st_size:,} bytes)")
+
+
+@demo.command()
+def photo(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The JPEG file to write.", show_default=False)],
+) -> None:
+    """Write the demo's photo, a portrait in the public domain, to try the client on."""
+    # Imported here, as above.
+    from naiad.demo.media import photo_jpeg  # noqa: PLC0415
+
+    try:
+        file.write_bytes(photo_jpeg())
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot write {file}: {error.strerror}") from None
+    typer.echo(f"wrote {file}")
 
 
 @demo.command()

@@ -25,7 +25,8 @@ class ServerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model_repository: tuple[Path, ...] = Field(
-        min_length=1, description="A model repository; may be given several times."
+        min_length=1,
+        description="A model repository; may be given several times, in the variable separated by colons.",
     )
     server_id: str = Field(
         "triton", description="The server's name in its metadata, as clients of Triton expect it."
@@ -97,8 +98,7 @@ def server_config(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
     for field in ServerConfig.model_fields:
         if field in flags:
             values[field] = flags[field]
-        elif environment_name(field) in environment:
-            text = environment[environment_name(field)]
+        elif text := environment.get(environment_name(field)):  # empty is as good as not there
             values[field] = text.split(os.pathsep) if field == "model_repository" else text
     try:
         return ServerConfig(**values)

@@ -72,7 +72,7 @@ FIELDS: tuple[FieldSupport, ...] = (
     _honoured("output.name"),
     _honoured("output.data_type"),
     _honoured("output.dims"),
-    _honoured("output.label_filename", "for the classification extension"),
+    _warned("output.label_filename", "classes are not served yet, an output comes as its tensor"),
     _honoured("output.reshape"),
     _refused("output.is_shape_tensor", _TENSORRT_ONLY),
     _refused("output.is_non_linear_format_io", _TENSORRT_ONLY),

@@ -19,7 +19,7 @@ from naiad.services.conversion import (
     to_domain,
     to_protobuf,
 )
-from naiad.services.parameters import check_parameters
+from naiad.services.parameters import NO_SHARED_MEMORY, check_parameters, check_tensor_parameters
 from naiad.services.status import rpc, status_of
 from naiad.services.streams import OrderedStream
 
@@ -40,7 +40,7 @@ _NOT_BY_RPC = "explicit model load / unload is not allowed if polling is enabled
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # untyped base
     """Answers unmodified Triton clients.
 
-    RPCs that Naiad does not serve answer UNIMPLEMENTED by the generated base class.
+    RPCs that Naiad does not serve answer UNIMPLEMENTED and say so.
     """
 
     def __init__(self, dataplane: DataPlane, config: ServerConfig, calls: Calls) -> None:
@@ -134,6 +134,60 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         raise UnavailableError(_NOT_BY_RPC)
 
     @rpc
+    async def SystemSharedMemoryStatus(
+        self, request: pb.SystemSharedMemoryStatusRequest, context: Context
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def SystemSharedMemoryRegister(
+        self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def SystemSharedMemoryUnregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def CudaSharedMemoryStatus(
+        self, request: pb.CudaSharedMemoryStatusRequest, context: Context
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def CudaSharedMemoryRegister(
+        self, request: pb.CudaSharedMemoryRegisterRequest, context: Context
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def CudaSharedMemoryUnregister(
+        self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        """Not served."""
+        raise UnsupportedError(NO_SHARED_MEMORY)
+
+    @rpc
+    async def TraceSetting(
+        self, request: pb.TraceSettingRequest, context: Context
+    ) -> pb.TraceSettingResponse:
+        """Not served."""
+        raise UnsupportedError("Naiad does not serve trace settings")
+
+    @rpc
+    async def LogSettings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
+        """Not served."""
+        raise UnsupportedError("Naiad does not serve log settings by RPC")
+
+    @rpc
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Run one request."""
         return await self._infer(request, deadline_ns(context))
@@ -158,6 +212,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         version = parse_version(message.model_version)
         with self._dataplane.acquire(message.model_name, version) as handle:
             check_parameters(message.parameters)
+            check_tensor_parameters(message)
             convert = partial(to_domain, message, handle.config, deadline)
             request = await asyncio.to_thread(convert) if is_heavy_request(message) else convert()
             response = await self._dataplane.infer(handle, request)

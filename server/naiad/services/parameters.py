@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import InvalidArgumentError
+from naiad.core.errors import InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tritonclient.grpc.service_pb2 import InferParameter
+    from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
+NO_SHARED_MEMORY = "Naiad does not serve client shared memory"
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 
 _EXPECTED_KINDS = {
@@ -49,3 +50,21 @@ def check_parameters(parameters: Mapping[str, InferParameter]) -> None:
                 f"invalid value type for '{key}' parameter, "
                 "expected int64_param, bool_param, or string_param."
             )
+
+
+def check_tensor_parameters(message: ModelInferRequest) -> None:
+    """Refuse what a tensor's parameters ask for and this server does not do, rather than answer without it.
+
+    Raises:
+        UnsupportedError: a tensor is to be in shared memory, or an output to come as classes.
+    """
+    for tensor in (*message.inputs, *message.outputs):
+        for key in tensor.parameters:
+            if key.startswith("shared_memory_"):
+                raise UnsupportedError(
+                    f"{NO_SHARED_MEMORY}: send and fetch tensor '{tensor.name}' in the messages"
+                )
+            if key == "classification":
+                raise UnsupportedError(
+                    f"classification of output '{tensor.name}' is not served: ask for the tensor itself"
+                )

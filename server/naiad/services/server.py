@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import grpc
@@ -28,6 +29,25 @@ HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 LAST_GRACE_S = 0.2
 """How long gRPC may take to write out the last answers when its server stops."""
+
+
+def check_port_free(address: str, port: int) -> None:
+    """See that the port can be taken, before models are loaded for minutes.
+
+    Raises:
+        UnavailableError: it cannot, and why.
+    """
+    if port == 0 or ":" in address or not address:
+        return  # a free port will be found; of IPv6 and socket paths gRPC itself is the judge
+    with socket.socket() as probe:
+        # As gRPC does it: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot listen on {address}:{port} (--grpc-address, --grpc-port): {error.strerror or error}"
+            ) from None
 
 
 class GrpcServer:

@@ -71,10 +71,19 @@ def status_of(error: Exception) -> Status:
     """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log."""
     for kind in type(error).__mro__:
         if kind in _CODES:
-            return Status(_CODES[kind], _bounded(str(error)))
+            return _expected(kind, str(error))
     incident = secrets.token_hex(4)
     log.error("unexpected error", incident=incident, who="naiad developers", exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
+
+
+def _expected(kind: type[errors.NaiadError], message: str) -> Status:
+    code = _CODES[kind]
+    if kind is errors.InternalError:
+        log.error("a model failed", reason=message, who="model owner")
+    else:
+        log.debug("call refused", code=code.name, reason=message)
+    return Status(code, _bounded(message))
 
 
 def _bounded(message: str) -> str:

@@ -30,7 +30,7 @@ max_batch_size: 8
 version_policy: { specific: { versions: [ 1, 3 ] } }
 input [ { name: "x" data_type: TYPE_UINT8 format: FORMAT_NCHW dims: [ 3, -1, -1 ] optional: true } ]
 output {
-  name: "y" data_type: TYPE_STRING dims: [ 10 ] reshape { shape: [ 10, 1 ] } label_filename: "l.txt"
+  name: "y" data_type: TYPE_STRING dims: [ 10 ] reshape { shape: [ 10, 1 ] }
 }
 instance_group [ { count: 2 kind: KIND_GPU gpus: [ 0, 1 ] }, { name: "rest" kind: KIND_CPU } ]
 default_model_filename: "net.onnx"
@@ -58,7 +58,7 @@ def test_every_honoured_field_reaches_the_domain(model_folder: Callable[..., Pat
     assert (config.name, config.max_batch_size, config.model_filename) == ("model", 8, "net.onnx")
     assert config.version_policy == VersionPolicy(VersionPolicyKind.SPECIFIC, versions=(1, 3))
     assert config.inputs == (TensorConfig("x", DataType.UINT8, (3, -1, -1), optional=True),)
-    assert config.outputs == (TensorConfig("y", DataType.BYTES, (10,), (10, 1), label_filename="l.txt"),)
+    assert config.outputs == (TensorConfig("y", DataType.BYTES, (10,), (10, 1)),)
     assert config.instance_groups == (
         InstanceGroup("model_0", InstanceKind.GPU, 2, (0, 1)),
         InstanceGroup("rest", InstanceKind.CPU, 0),

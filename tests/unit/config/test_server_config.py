@@ -53,3 +53,8 @@ def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
         assert field.description, name
         assert flag_name(name).startswith("--")
         assert environment_name(name).startswith("NAIAD_")
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    config = server_config({"model_repository": ["/a"]}, {"NAIAD_CPU_THREADS": "", "NAIAD_GRPC_PORT": ""})
+    assert (config.cpu_threads, config.grpc_port) == (None, 8001)

@@ -43,6 +43,7 @@ def test_every_row_names_a_real_field() -> None:
 
 _SAMPLES = {
     "runtime": 'runtime: "libtriton_onnxruntime.so"',
+    "output.label_filename": 'output { label_filename: "labels.txt" }',
     "optimization.priority": "optimization { priority: PRIORITY_MAX }",
     "optimization.cuda": "optimization { cuda { graphs: true } }",
     "optimization.input_pinned_memory.enable": "optimization { input_pinned_memory { enable: false } }",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from naiad_client.base import FrameOrder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 Either = Client | aio.Client
 
@@ -258,6 +258,14 @@ async def test_nobody_there_is_unavailable(kind: type[Either]) -> None:
 async def test_no_look_ahead_at_all_is_refused(client: Either, method: str) -> None:
     with pytest.raises(ValueError, match="max_in_flight is 0"):
         getattr(client, method)([], max_in_flight=0)
+
+
+@pytest.mark.parametrize("method", ["stream_detect", "stream_embed"])
+async def test_one_picture_in_place_of_many_is_refused(client: Either, method: str) -> None:
+    """Iterating a path would send its letters."""
+    for picture in ("photo.jpg", b"the bytes of a file", Path("photo.jpg")):
+        with pytest.raises(TypeError, match="put it into a list"):
+            getattr(client, method)(picture)
 
 
 def test_an_end_with_frames_unanswered_is_an_error() -> None:
