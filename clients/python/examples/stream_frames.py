@@ -29,14 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="the detector, if there are several")
     arguments = parser.parse_args(argv)
     with Client(arguments.address, detector=arguments.model, color="bgr") as client:
-        client.wait_until_ready(timeout=30)
         for frame in client.stream_detect(frames_of(arguments.video)):
             ms = (time.time_ns() // 1000 - frame.capture_time_us) / 1000
-            print(
-                f"frame {frame.frame_id}:",
-                frame.error or f"{len(frame.unwrap().faces)} faces",
-                f"after {ms:.1f} ms",
-            )
+            found = frame.error or f"{len(frame.unwrap().faces)} faces"
+            print(f"frame {frame.frame_id}: {found} after {ms:.1f} ms")
     return 0
 
 
