@@ -120,6 +120,8 @@ def test_stopping_it_under_way_stops_its_server_too(
         _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in errors
+    if number == signal.SIGINT:
+        assert (process.returncode, "stopped by Ctrl-C" in errors) == (130, True)
     # A process that is told to end by its parent's end may take a moment: wait for it, not for a time.
     wait_for_end(child)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from naiad.core.errors import DeadlineExceededError, InternalError
 from naiad.demo.leash import leashed
@@ -64,6 +66,7 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, name="server log", daemon=True)
         self._reader.start()
+        self._on_interrupt = signal.signal(signal.SIGINT, self._leave)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,6 +80,25 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
             self._reader.join()
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _leave(self, *_: object) -> NoReturn:
+        """Ctrl-C: end the server in good order, then this process, from within the signal's handler.
+
+        A KeyboardInterrupt can get lost in a library's callback, and then nothing would end at all.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not through Popen: the interrupted code may hold its lock.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGTERM)
+            ended = select.poll()
+            ended.register(os.pidfd_open(self._process.pid), select.POLLIN)
+            if not ended.poll(self._stop_limit_s * 1_000):
+                os.kill(self._process.pid, signal.SIGKILL)
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{show_cursor}\nstopped by Ctrl-C, and the server with it\n")
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGINT)
 
     def address(self, timeout_s: float = START_LIMIT_S) -> str:
         """Where it listens, once every model is loaded.
