@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.generic]
     Tensors = Mapping[str, Array]
 
+Parameter = bool | int | float | str
+"""What a caller may attach to a request by a name of its own."""
+
 WILDCARD = -1
 """A dimension that may have any size."""
 
@@ -50,7 +53,9 @@ class InferRequest:
     `inputs` maps each name to an array of the full request shape (the batch dimension included when
     the model has one); arrays may be read-only views of the received message and are never written.
     `outputs` are the requested names, or None for all. `batch_size` is 1 for models without a batch
-    dimension. `deadline_ns` is on the monotonic clock; None means no deadline.
+    dimension. `deadline_ns` is on the monotonic clock; None means no deadline. `priority` 0 and
+    `timeout_us` 0 leave it to the model's config (1 is the highest priority). `sequence_id` 0 or "" means
+    that the request belongs to no sequence. `parameters` are the caller's own.
     """
 
     model_name: str
@@ -60,6 +65,12 @@ class InferRequest:
     batch_size: int = 1
     request_id: str = ""
     deadline_ns: int | None = None
+    priority: int = 0
+    timeout_us: int = 0
+    sequence_id: int | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    parameters: Mapping[str, Parameter] | None = None
 
 
 @dataclass(slots=True)

@@ -15,9 +15,7 @@ from naiad.lifecycle.routing import choose_version
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version import ModelHandle, ModelVersion, ServingVersion
 from naiad.repository.version_policy import select_versions
-from naiad.scheduling.batching import BatchPolicy
-from naiad.scheduling.scheduler import BatchScheduler
-from naiad.scheduling.tensors import BatchLayout
+from naiad.scheduling.factory import create_scheduler
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -223,32 +221,16 @@ class ModelManager:
 
     def _serve(self, key: ModelKey, model: LoadedModel) -> ServingVersion:
         loaded = model.version
-        config = loaded.config
         statistics = VersionStatistics()
-        batching = config.dynamic_batching
-        limit = batching.max_queue_size if batching and batching.max_queue_size else self._max_queue_size
-        scheduler = BatchScheduler(
+        scheduler = create_scheduler(
             key,
-            policy=batch_policy(config),
-            layout=BatchLayout(config),
+            config=loaded.config,
             sessions=list(zip(loaded.instance_names, loaded.sessions, strict=True)),
             statistics=statistics,
-            max_queue_size=min(limit, self._max_queue_size),
+            max_queue_size=self._max_queue_size,
             clock=self._clock,
         )
         return ServingVersion(key, model, scheduler, statistics)
-
-
-def batch_policy(config: ModelConfig) -> BatchPolicy:
-    """How the config lets requests be merged: not at all without a `dynamic_batching` block."""
-    batching = config.dynamic_batching
-    if batching is None or config.max_batch_size < 1:
-        return BatchPolicy()
-    return BatchPolicy(
-        max_batch_size=config.max_batch_size,
-        preferred=tuple(sorted(batching.preferred_batch_sizes)) or (config.max_batch_size,),
-        max_queue_delay_ns=batching.max_queue_delay_us * 1_000,
-    )
 
 
 def _warn(model: str, what: str, sentences: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from naiad.core.errors import NaiadError
     from naiad.core.tensors import InferRequest, InferResponse, ModelKey
     from naiad.lifecycle.loading import LoadedModel, VisionModel
-    from naiad.scheduling.scheduler import BatchScheduler
+    from naiad.scheduling.factory import Scheduler
     from naiad.telemetry.statistics import VersionStatistics
 
 
@@ -23,7 +23,7 @@ class ServingVersion:
         self,
         key: ModelKey,
         model: LoadedModel,
-        scheduler: BatchScheduler,
+        scheduler: Scheduler,
         statistics: VersionStatistics,
     ) -> None:
         self.key = key

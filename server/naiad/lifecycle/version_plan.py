@@ -13,7 +13,7 @@ from naiad.lifecycle.inspection import (
     TensorReport,
     VersionPlan,
 )
-from naiad.lifecycle.manager import batch_policy
+from naiad.scheduling.factory import batch_policy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -13,6 +13,7 @@ from naiad.scheduling.batching import BatchReason, Run, Wait, next_batch
 from naiad.scheduling.execution import Execution, Executor
 from naiad.scheduling.queue import PendingRequest, RequestQueue
 from naiad.scheduling.tensors import BatchBuffer, BatchLayout
+from naiad.telemetry.statistics import FailureReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -223,7 +224,7 @@ class BatchScheduler:
                 pending.future.set_result(InferResponse(self._key, outcome, size, reason.value, times))
 
     def _fail(self, pending: PendingRequest, error: BaseException) -> None:
-        self._statistics.record_failure(self._clock.now_ns() - pending.enqueued_ns)
+        self._statistics.record_failure(self._clock.now_ns() - pending.enqueued_ns, _reason(error))
         if not pending.future.done():
             pending.future.set_exception(error)
 
@@ -231,3 +232,11 @@ class BatchScheduler:
         if future.cancelled() and self._queue.discard(pending):
             self._fail(pending, CancelledError("the caller went away"))
             self._dispatch()
+
+
+def _reason(error: BaseException) -> FailureReason:
+    if isinstance(error, CancelledError):
+        return FailureReason.CANCELED
+    if isinstance(error, DeadlineExceededError):
+        return FailureReason.REJECTED
+    return FailureReason.OTHER if isinstance(error, UnavailableError) else FailureReason.BACKEND

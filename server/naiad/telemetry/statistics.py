@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from naiad.core.tensors import InferTimes
+
+
+class FailureReason(Enum):
+    """Why an accepted request failed; the value is the label of the metric."""
+
+    REJECTED = "REJECTED"  # the queue policy's timeout
+    CANCELED = "CANCELED"  # the caller went away
+    BACKEND = "BACKEND"  # the run failed
+    OTHER = "OTHER"
 
 
 @dataclass(slots=True)
@@ -46,6 +56,7 @@ class VersionStatistics:
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
+    failures: dict[FailureReason, int] = field(default_factory=lambda: dict.fromkeys(FailureReason, 0))
 
     def record_execution(self, batch_size: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """One batch ran."""
@@ -67,7 +78,8 @@ class VersionStatistics:
         self.compute_infer.add(times.infer_ns)
         self.compute_output.add(times.compute_output_ns)
 
-    def record_failure(self, total_ns: int) -> None:
+    def record_failure(self, total_ns: int, reason: FailureReason) -> None:
         """One accepted request failed: the run, its deadline, or its caller's cancellation."""
         self.last_inference_ms = time.time_ns() // 1_000_000
         self.fail.add(total_ns)
+        self.failures[reason] += 1

@@ -21,7 +21,8 @@ from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from naiad.core.tensors import InferRequest
 from naiad.lifecycle.loading import LoadedModel
-from naiad.lifecycle.manager import ModelManager, batch_policy
+from naiad.lifecycle.manager import ModelManager
+from naiad.scheduling.factory import batch_policy
 from naiad.repository.layout import ModelFolder
 from naiad.runtime.layout import InstanceLayout
 from naiad.runtime.loader import LoadedVersion

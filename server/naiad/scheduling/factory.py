@@ -1,0 +1,89 @@
+"""Which scheduler a model version gets, from its config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from naiad.scheduling.batching import BatchPolicy
+from naiad.scheduling.scheduler import BatchScheduler
+from naiad.scheduling.tensors import BatchLayout
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from naiad.config.model_config import ModelConfig
+    from naiad.core.clock import Clock
+    from naiad.core.tensors import InferRequest, InferResponse, ModelKey
+    from naiad.runtime.session import Session
+    from naiad.telemetry.statistics import VersionStatistics
+
+
+class Scheduler(Protocol):
+    """What a serving version hands its requests to. Used on the event loop's thread."""
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for an instance."""
+        ...
+
+    def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
+        """Queue a validated request; the future yields its response or the error.
+
+        Raises:
+            UnavailableError: the version drains, or its queue is full.
+            InvalidArgumentError: the request does not suit the scheduler, such as one without its sequence.
+        """
+        ...
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait until every accepted one is answered."""
+        ...
+
+    async def close(self) -> None:
+        """Fail what still waits, let running batches end, and join the instance threads."""
+        ...
+
+
+def create_scheduler(
+    key: ModelKey,
+    *,
+    config: ModelConfig,
+    sessions: Sequence[tuple[str, Session]],
+    statistics: VersionStatistics,
+    max_queue_size: int,
+    clock: Clock,
+) -> Scheduler:
+    """The scheduler that the config asks for, its instance threads started.
+
+    Args:
+        key: the model version that answers are signed with.
+        config: its completed config.
+        sessions: one (name, session) an instance; several may name the same session.
+        statistics: counts what happens.
+        max_queue_size: requests that may wait, unless the config says less.
+        clock: the monotonic clock of deadlines and delays.
+    """
+    batching = config.dynamic_batching
+    limit = batching.max_queue_size if batching and batching.max_queue_size else max_queue_size
+    return BatchScheduler(
+        key,
+        policy=batch_policy(config),
+        layout=BatchLayout(config),
+        sessions=sessions,
+        statistics=statistics,
+        max_queue_size=min(limit, max_queue_size),
+        clock=clock,
+    )
+
+
+def batch_policy(config: ModelConfig) -> BatchPolicy:
+    """How the config lets requests be merged: not at all without a `dynamic_batching` block."""
+    batching = config.dynamic_batching
+    if batching is None or config.max_batch_size < 1:
+        return BatchPolicy()
+    return BatchPolicy(
+        max_batch_size=config.max_batch_size,
+        preferred=tuple(sorted(batching.preferred_batch_sizes)) or (config.max_batch_size,),
+        max_queue_delay_ns=batching.max_queue_delay_us * 1_000,
+    )
