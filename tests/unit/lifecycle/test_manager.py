@@ -22,12 +22,12 @@ from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableEr
 from naiad.core.tensors import InferRequest
 from naiad.lifecycle.loading import LoadedModel
 from naiad.lifecycle.manager import ModelManager
-from naiad.scheduling.factory import batch_policy
 from naiad.repository.layout import ModelFolder
 from naiad.runtime.layout import InstanceLayout
 from naiad.runtime.loader import LoadedVersion
 from naiad.runtime.warmup import WarmupReport
 from naiad.scheduling.batching import BatchPolicy
+from naiad.scheduling.factory import batch_policy
 
 
 def config(name: str = "m", **changes: object) -> ModelConfig:
