@@ -1,19 +1,15 @@
-"""The engine's types and texts in the protocol's: datatypes, shapes, BYTES. Pure."""
+"""The engine's types and texts in the protocol's: datatypes and shapes. Pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InvalidArgumentError, UnsupportedError
+from naiad.core.errors import UnsupportedError
 from naiad.core.tensors import WILDCARD, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from naiad.core.tensors import Array
+    from collections.abc import Collection, Sequence
 
 _DATATYPES = {
     "tensor(bool)": DataType.BOOL,
@@ -72,31 +68,6 @@ def tensor_spec(role: str, value: GraphValue, unranked: Collection[str]) -> Tens
     if value.name in unranked and not value.shape:
         return TensorSpec(value.name, datatype, None)
     return TensorSpec(value.name, datatype, tuple(_dimension(dim) for dim in value.shape))
-
-
-def decode_text(name: str, array: Array) -> Array:
-    """Objects of `bytes` to objects of `str`; the engine would take a `bytes` object by its repr.
-
-    Raises:
-        InvalidArgumentError: an element of the input called `name` is not UTF-8.
-    """
-    texts = np.empty(array.size, dtype=np.object_)
-    for index, element in enumerate(cast("Iterable[bytes]", array.ravel())):
-        try:
-            texts[index] = element.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidArgumentError(
-                f"element {index} of input '{name}' is not UTF-8 text: {error.reason} at byte {error.start}"
-            ) from error
-    return texts.reshape(array.shape)
-
-
-def encode_text(array: Array) -> Array:
-    """Objects of `str` to objects of `bytes`."""
-    encoded = np.empty(array.size, dtype=np.object_)
-    for index, text in enumerate(cast("Iterable[str]", array.ravel())):
-        encoded[index] = text.encode("utf-8")
-    return encoded.reshape(array.shape)
 
 
 def _dimension(dim: int | str | None) -> int:

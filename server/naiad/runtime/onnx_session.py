@@ -10,10 +10,11 @@ import numpy as np
 from naiad.core.datatypes import DataType
 from naiad.core.errors import NaiadError, UnsupportedError
 from naiad.runtime.engine_errors import clean_message, open_error, run_error
-from naiad.runtime.engine_types import decode_text, encode_text, tensor_spec
+from naiad.runtime.engine_types import tensor_spec
 from naiad.runtime.ort_environment import import_onnxruntime
 from naiad.runtime.providers import CPU, GPU_PROVIDERS
 from naiad.runtime.session_settings import read_session_settings
+from naiad.runtime.text import to_bytes, to_texts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -117,7 +118,7 @@ class OnnxSession:
 
     def _to_engine(self, name: str, array: Array) -> Any:
         if name in self._text_inputs:
-            return decode_text(name, array)
+            return to_texts(array)
         if not array.flags.c_contiguous:
             array = array.copy()  # an OrtValue is a view of the memory as it lies
         if name in self._bf16_inputs:
@@ -128,7 +129,7 @@ class OnnxSession:
         if name in self._bf16_outputs:
             return _bf16_bits(value)
         array: Array = value if isinstance(value, np.ndarray) else value.numpy()
-        return encode_text(array) if name in self._text_outputs else array
+        return to_bytes(array) if name in self._text_outputs else array
 
 
 def open_session(
