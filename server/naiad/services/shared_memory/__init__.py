@@ -1,0 +1,1 @@
+"""Shared memory that clients register: named regions, their leases, and the parameters that name them."""
