@@ -58,6 +58,10 @@ format: $(DEV) ## Format the code and make the safe fixes
 protos: $(DEV) ## Generate the Python messages from the .proto files again
 	@PYTHON="$(HERE)/$(BIN)/python" protos/generate.sh
 
+.PHONY: docs
+docs: $(DEV) ## Write the tables of docs/ that are made from the code again
+	@cd tests && ../$(BIN)/python -m support.compatibility
+
 .PHONY: bench
 bench: $(DEV) ## Run the benchmarks
 	@$(BIN)/python bench/run.py $(ARGS)

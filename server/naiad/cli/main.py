@@ -9,17 +9,17 @@ import typer
 from naiad import __version__
 from naiad.cli.check import check
 from naiad.cli.demo import demo
-from naiad.cli.serve import serve
+from naiad.cli.serve import SERVE_CONTEXT, serve
 from naiad.core.errors import NaiadError
 
 app = typer.Typer(
     name="naiad",
-    help="Serve ONNX vision models over gRPC from a Triton model repository.",
+    help="Serve ONNX vision models over gRPC and HTTP from a Triton model repository.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
+app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
 app.command()(check)
 app.add_typer(demo, name="demo")
 

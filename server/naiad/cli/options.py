@@ -1,60 +1,82 @@
-"""Command-line options made from the server config's fields, so that each is defined once."""
+"""The help of `naiad serve`, made from the server config's fields, so that each is defined once."""
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-import typer
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
 
-from naiad.config.server_config import ServerConfig, environment_name, flag_name
+from naiad.config.server_config import (
+    GROUPS,
+    ServerConfig,
+    default_text,
+    environment_name,
+    flag_name,
+    is_boolean,
+    is_list,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from naiad.config.settings.kinds import SettingsGroup
+
+_USAGE = "Usage: naiad serve --model-repository DIR [OPTIONS]"
+_FORMS = (
+    "Options are --flag VALUE or --flag=VALUE; a boolean alone is true. Each can be given as the environment "
+    "variable in brackets; the flag wins. tritonserver's other flags are refused with a reason, or accepted "
+    "with a warning where they change nothing a client can see."
+)
 
 
-def with_config_options(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-    """Give `command` one option a field of `ServerConfig`.
-
-    It is called with the values of the options that were given, by field name; the others are absent, so
-    that the environment and the defaults can have their say.
-    """
-
-    def wrapped(**options: Any) -> None:
-        command({name: value for name, value in options.items() if value not in (None, (), [])})
-
-    parameters = [_parameter(name) for name in ServerConfig.model_fields]
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by typer
-    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    wrapped.__name__ = command.__name__
-    wrapped.__doc__ = command.__doc__
-    return wrapped
+def print_serve_help(about: str) -> None:
+    """Write usage, the command's own text and one panel a group of settings to standard output."""
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(Padding(Text(f"{_USAGE}\n\n{_paragraphs(about)}\n\n{_FORMS}"), (1, 1)))
+    for group in GROUPS:
+        console.print(_panel(group))
 
 
-def _parameter(name: str) -> inspect.Parameter:
-    field = ServerConfig.model_fields[name]
-    default = "required" if field.is_required() else f"default: {_shown(field.default)}"
-    text = f"{field.description} ({default}; {environment_name(name)})"
-    many = name == "model_repository"
-    option = typer.Option(flag_name(name), help=text, show_default=False, metavar=_metavar(field.annotation))
-    kind: Any = list[str] if many else str
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+def value_name(field: str) -> str:
+    """What stands for the value of a setting: DIR, or the words of a choice."""
+    annotation = _plain(ServerConfig.model_fields[field].annotation)
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    names = {bool: "true|false", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    return names.get(annotation, "TEXT")
+
+
+def _panel(group: type[SettingsGroup]) -> Panel:
+    return Panel(
+        Group(*(part for field in group.model_fields for part in _option(field))),
+        title=group.TITLE,
+        title_align="left",
+        border_style="dim",
     )
 
 
-def _shown(default: Any) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return "automatic" if default is None else str(getattr(default, "value", default))
+def _option(field: str) -> Iterable[Text | Padding]:
+    """The flag on a line of its own, since the longest leave no room beside them at 80 columns."""
+    info = ServerConfig.model_fields[field]
+    value = f"[{value_name(field)}]" if is_boolean(field) else value_name(field)
+    several = " ..." if is_list(field) else ""
+    yield Text.assemble((flag_name(field), "bold cyan"), " ", (f"{value}{several}", "yellow"), no_wrap=True)
+    shown = default_text(info) if info.is_required() else f"default: {default_text(info)}"
+    text = Text.assemble(info.description or "", (f" ({shown}) [{environment_name(field)}]", "dim"))
+    yield Padding(text, (0, 0, 0, 4))
 
 
-def _metavar(annotation: Any) -> str:
-    """What the help shows for the value; the config itself parses it, the same as from the environment."""
-    return {bool: "true|false", int: "INTEGER", float: "NUMBER", Path: "DIR"}.get(_plain(annotation), "TEXT")
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _plain(annotation: Any) -> Any:
+    """The type in an optional, a list or an annotated one."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType, tuple):

@@ -5,44 +5,79 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
+import typer  # noqa: TC002  # typer reads annotations at run time
 
-from naiad.cli.options import with_config_options
+from naiad.cli.options import print_serve_help
+from naiad.config.command_line import parse_command_line
 from naiad.config.server_config import ServerConfig, server_config
+from naiad.config.settings_checks import check_settings, list_notes, list_unknown_variables
 from naiad.core.errors import NaiadError
 from naiad.runtime.allocator import keep_memory_warm
 from naiad.telemetry.logging import configure_logging
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from naiad.telemetry.log_settings import LogSettings
+
 log = structlog.get_logger(__name__)
 
+SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""typer hands the arguments on as they are: tritonserver's forms are read by `parse_command_line`."""
 
-@with_config_options
-def serve(options: dict[str, Any]) -> None:
-    """Serve the models of one or more model repositories over gRPC.
+
+def serve(context: typer.Context) -> None:
+    """Serve the models of one or more model repositories over gRPC and HTTP.
 
     SIGTERM or SIGINT drains: accepted requests are answered, new ones refused, then the process exits 0.
     A second signal ends it at once.
     """
-    config = server_config(options)
-    configure_logging(config.log_format, verbose=config.log_verbose)
+    if "--help" in context.args:
+        print_serve_help(serve.__doc__ or "")
+        return
+    config, warnings = read_settings(context.args)
+    logs = configure_logging(
+        config.log_format,
+        verbose=config.log_verbose,
+        info=config.log_info,
+        warning=config.log_warning,
+        error=config.log_error,
+        log_file=config.log_file,
+    )
+    for warning in warnings:
+        log.warning("setting", detail=warning, who="operator")
     # Before any thread exists: the allocator's arenas take their thresholds when they are made.
     keep_memory_warm()
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, logs))
     except NaiadError as error:
         log.error("cannot serve", reason=error.message, who="operator")
         raise SystemExit(1) from None
 
 
-async def _serve(config: ServerConfig) -> None:
+def read_settings(arguments: Sequence[str]) -> tuple[ServerConfig, list[str]]:
+    """The settings from arguments and environment, checked together, and sentences for the operator.
+
+    Raises:
+        InvalidArgumentError: an unknown flag, a wrong value, or settings that cannot be together.
+        UnsupportedError: a flag of tritonserver that is not served.
+    """
+    line = parse_command_line(arguments)
+    config = server_config(line.flags)
+    check_settings(config)
+    return config, [*line.warnings, *list_notes(config), *list_unknown_variables(os.environ)]
+
+
+async def _serve(config: ServerConfig, logs: LogSettings) -> None:
     """Serve until a signal; ends the process if what was accepted could not be answered in time."""
     # Imported here so that a wrong flag is told without loading the engine.
     from naiad.app import NaiadServer  # noqa: PLC0415
 
     stop = _stop_signal()
-    server = NaiadServer(config)
+    server = NaiadServer(config, logs)
     starting = asyncio.create_task(server.__aenter__(), name="start")
     stopping = asyncio.create_task(stop.wait(), name="signal")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

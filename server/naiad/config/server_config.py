@@ -3,78 +3,49 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from naiad.config.settings.grpc import GrpcConnectionSettings, GrpcSettings, GrpcTlsSettings
+from naiad.config.settings.http import HttpSettings
+from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
+from naiad.config.settings.observability import LogSettings, MetricsSettings, TraceSettings
+from naiad.config.settings.repository import RepositorySettings, ServerSettings
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.fields import FieldInfo
+
+    from naiad.config.settings.kinds import SettingsGroup
+
 ENVIRONMENT_PREFIX = "NAIAD_"
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Positive = Annotated[int, Field(ge=1)]
 
-
-class ServerConfig(BaseModel):
+# pydantic validates the fields of the last base first, and metrics_address needs http_address.
+class ServerConfig(
+    SharedMemorySettings,
+    LimitSettings,
+    TraceSettings,
+    MetricsSettings,
+    LogSettings,
+    GrpcConnectionSettings,
+    GrpcTlsSettings,
+    GrpcSettings,
+    HttpSettings,
+    RepositorySettings,
+    ServerSettings,
+):
     """Everything `naiad serve` can be told: field `x_y` is flag `--x-y` and variable `NAIAD_X_Y`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_repository: tuple[Path, ...] = Field(
-        min_length=1,
-        description="A model repository; may be given several times, in the variable separated by colons.",
-    )
-    server_id: str = Field(
-        "triton", description="The server's name in its metadata, as clients of Triton expect it."
-    )
-    grpc_address: str = Field("0.0.0.0", description="The address that gRPC listens on.")  # noqa: S104  # Triton's
-    grpc_port: Port = Field(8001, description="The port that gRPC listens on; 0 takes a free one.")
-    grpc_max_message_bytes: Positive = Field(
-        2**31 - 1, le=2**31 - 1, description="The largest gRPC message taken or sent, in bytes."
-    )
-    exit_on_error: bool = Field(
-        True, description="Exit if a model fails to load at start; false serves the others."
-    )
-    strict_readiness: bool = Field(
-        True, description="Ready only when every model is loaded; false: as soon as the server is up."
-    )
-    exit_timeout_secs: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="How long accepted requests may take to finish after SIGTERM, in seconds."
-    )
-    disable_auto_complete_config: bool = Field(
-        False, description="Complete nothing from the ONNX file: config.pbtxt must say it all."
-    )
-    default_max_batch_size: Annotated[int, Field(ge=0)] = Field(
-        4,
-        description="max_batch_size of a batchable model whose config names neither it nor tensors.",
-    )
-    model_load_thread_count: Positive = Field(4, description="How many model versions load at the same time.")
-    cpu_threads: Positive | None = Field(
-        None, description="CPU threads to use in all; by default what the cgroup's quota and affinity give."
-    )
-    decode_threads: Positive | None = Field(
-        None, description="Threads that decode and resize images; by default the CPU threads."
-    )
-    max_queue_size: Positive = Field(
-        1_000, description="Requests that may wait for one model version before more are refused."
-    )
-    max_image_bytes: Positive = Field(32 * 2**20, description="The largest encoded or raw image, in bytes.")
-    max_image_pixels: Positive = Field(64 * 10**6, description="The most pixels an image may have.")
-    max_pending_images: Positive = Field(
-        256, description="Images that may wait for a decode thread before more are refused."
-    )
-    stream_max_in_flight: Positive = Field(
-        16,
-        description="Messages of one stream that are worked on at once; then the stream is read no further.",
-    )
-    log_format: Literal["text", "json"] = Field(
-        "text", description="How log lines are written: text or json."
-    )
-    log_verbose: Annotated[int, Field(ge=0)] = Field(0, description="Above 0: debug events too.")
+GROUPS: tuple[type[SettingsGroup], ...] = tuple(reversed(ServerConfig.__bases__))
+"""The groups in the order in which they are shown."""
+
+_COLON_SEPARATED = frozenset({"model_repository", "load_model"})
+"""Lists whose items hold no colon; in a variable, newlines part the items of every list."""
 
 
 def flag_name(field: str) -> str:
@@ -85,6 +56,28 @@ def flag_name(field: str) -> str:
 def environment_name(field: str) -> str:
     """`max_queue_size` is `NAIAD_MAX_QUEUE_SIZE`."""
     return ENVIRONMENT_PREFIX + field.upper()
+
+
+def is_list(field: str) -> bool:
+    """Whether the flag may be given several times."""
+    return str(ServerConfig.model_fields[field].annotation).startswith("tuple[")
+
+
+def is_boolean(field: str) -> bool:
+    """Whether the flag may stand alone, without a value."""
+    return ServerConfig.model_fields[field].annotation is bool
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default as the help and the docs show it."""
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, bool):
+        return str(default).lower()
+    if default is None:
+        return "automatic"
+    return "none" if default in ("", ()) else str(default)
 
 
 def server_config(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> ServerConfig:
@@ -99,11 +92,18 @@ def server_config(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
         if field in flags:
             values[field] = flags[field]
         elif text := environment.get(environment_name(field)):  # empty is as good as not there
-            values[field] = text.split(os.pathsep) if field == "model_repository" else text
+            values[field] = split_items(field, text) if is_list(field) else text
     try:
         return ServerConfig(**values)
     except ValidationError as error:
-        raise InvalidArgumentError("; ".join(_explain(detail, flags) for detail in error.errors())) from None
+        wrong = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+        raise InvalidArgumentError("; ".join(_explain(detail, flags) for detail in wrong)) from None
+
+
+def split_items(field: str, text: str) -> list[str]:
+    """The items of a list in an environment variable: one a line, and names and paths also by colons."""
+    lines = text.replace(os.pathsep, "\n") if field in _COLON_SEPARATED else text
+    return [item.strip() for item in lines.splitlines() if item.strip()]
 
 
 def _explain(detail: Any, flags: Mapping[str, Any]) -> str:
@@ -111,4 +111,11 @@ def _explain(detail: Any, flags: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{flag_name(field)} is required (or {environment_name(field)})"
     name = flag_name(field) if field in flags else environment_name(field)
-    return f"{name}={detail['input']}: {detail['msg']}"
+    value = detail["input"]
+    shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    text = f"{name}={shown}: {detail['msg'].removeprefix('Value error, ')}"
+    if name.startswith(ENVIRONMENT_PREFIX) and str(value).startswith("tcp://"):
+        text += (
+            " (Kubernetes sets it for a service of that name: enableServiceLinks: false, or give the flag)"
+        )
+    return text

@@ -168,12 +168,12 @@ def test_load_time_hygiene_is_told(tmp_path: Path) -> None:
 
 
 def test_fields_that_are_not_honoured_and_folders_that_are_ignored_are_named(tmp_path: Path) -> None:
-    config = f"{ADD_SUB_CONFIG} dynamic_batching {{ preserve_ordering: true }}"
+    config = f"{ADD_SUB_CONFIG} optimization {{ eager_batching: true }}"
     folder = add_model(tmp_path, "m", add_sub(), config)
     (folder / "01").mkdir()
     result = check(tmp_path)
     assert result.exit_code == 0
-    assert "not honoured  dynamic_batching.preserve_ordering" in result.stdout
+    assert "not honoured  optimization.eager_batching" in result.stdout
     assert "ignored folder '01' of model 'm': its name has leading zeros" in result.stdout
 
 

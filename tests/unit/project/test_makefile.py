@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-TARGETS = {"install", "demo", "test", "lint", "protos", "bench", "clean", "help"}
+TARGETS = {"install", "demo", "test", "lint", "protos", "bench", "clean", "docs", "help"}
 
 
 @pytest.fixture

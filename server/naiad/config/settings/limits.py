@@ -1,0 +1,47 @@
+"""Settings of what the server may use and how much it takes on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from naiad.config.settings.kinds import Flag, Positive, SettingsGroup
+
+
+class LimitSettings(SettingsGroup):
+    """Threads and bounds."""
+
+    TITLE: ClassVar[str] = "Threads and limits"
+
+    cpu_threads: Positive | None = Field(
+        None, description="CPU threads to use in all; by default what the cgroup's quota and affinity give."
+    )
+    decode_threads: Positive | None = Field(
+        None, description="Threads that decode and resize images; by default the CPU threads."
+    )
+    max_queue_size: Positive = Field(
+        1_000, description="Requests that may wait for one model version before more are refused."
+    )
+    max_image_bytes: Positive = Field(32 * 2**20, description="The largest encoded or raw image, in bytes.")
+    max_image_pixels: Positive = Field(64 * 10**6, description="The most pixels an image may have.")
+    max_pending_images: Positive = Field(
+        256, description="Images that may wait for a decode thread before more are refused."
+    )
+    stream_max_in_flight: Positive = Field(
+        16,
+        description="Messages of one stream that are worked on at once; then the stream is read no further.",
+    )
+
+
+class SharedMemorySettings(SettingsGroup):
+    """Shared memory."""
+
+    TITLE: ClassVar[str] = "Shared memory"
+
+    allow_client_shm: Flag = Field(
+        False, description="Let clients register shared memory for inputs and outputs."
+    )
+    max_shared_memory_regions: Positive = Field(
+        1_000, description="Regions that may be registered before more are refused."
+    )

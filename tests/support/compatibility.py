@@ -1,0 +1,108 @@
+"""The parts of docs/ that are made from the code; `make docs` writes them again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support.differences import DIFFERENCES
+from support.triton_flags import TRITON_FLAGS
+
+from naiad.config.command_line import FIELDS_BY_FLAG
+from naiad.config.refused_flags import OTHER_FLAGS_BY_NAME
+from naiad.config.server_config import GROUPS, default_text, environment_name, flag_name
+from naiad.config.support import FIELDS
+from naiad.services.support import HTTP_ENDPOINTS, RPCS
+from naiad.telemetry.metrics.table import TRITON_METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from naiad.services.support import CallSupport
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "compatibility.md"
+TEMPLATE = ROOT / "docs" / "compatibility.template.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+SETTINGS = re.compile(r"(<!-- settings: .*?-->\n)(.*?)(\n?<!-- /settings -->)", re.DOTALL)
+HOW_TO_REGENERATE = "write it again with `make docs`"
+
+
+def compatibility_page() -> str:
+    """The whole of docs/compatibility.md."""
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        differences="\n".join(_row(*difference) for difference in DIFFERENCES),
+        rpcs=_calls("RPC", RPCS),
+        endpoints=_calls("endpoint", HTTP_ENDPOINTS),
+        flags="\n\n".join(f"### {title}\n\n{_flags(names)}" for title, names in TRITON_FLAGS.items()),
+        fields=_table(
+            ("field", "state", "note"),
+            ((f"`{row.path}`", row.support.value, row.note) for row in FIELDS),
+        ),
+        metrics=_table(
+            ("metric", "type", "labels", "there when", "note"),
+            (
+                (f"`{row.name}`", row.type, ", ".join(row.labels), row.condition or "always", row.note)
+                for row in TRITON_METRICS
+            ),
+        ),
+    )
+
+
+def operations_page() -> str:
+    """docs/operations.md with its table of settings as the code has it."""
+    page = OPERATIONS.read_text(encoding="utf-8")
+    return SETTINGS.sub(lambda found: f"{found[1]}{settings_table()}{found[3]}", page)
+
+
+def settings_table() -> str:
+    """One row a setting, from the fields of ServerConfig, in the order of the help."""
+    return _table(
+        ("flag", "variable", "default", "meaning"),
+        (
+            (
+                f"`{flag_name(name)}`",
+                f"`{environment_name(name)}`",
+                default_text(field),
+                field.description or "",
+            )
+            for group in GROUPS
+            for name, field in group.model_fields.items()
+        ),
+    )
+
+
+def _calls(what: str, rows: Sequence[CallSupport]) -> str:
+    return _table((what, "state", "note"), ((f"`{row.name}`", row.state.value, row.note) for row in rows))
+
+
+def _flags(names: Iterable[str]) -> str:
+    return _table(("flag", "state", "note"), (_flag(name) for name in names))
+
+
+def _flag(name: str) -> tuple[str, str, str]:
+    if name in FIELDS_BY_FLAG:
+        group = next(group for group in GROUPS if FIELDS_BY_FLAG[name] in group.model_fields)
+        return f"`{name}`", "honoured", group.model_fields[FIELDS_BY_FLAG[name]].description or ""
+    other = OTHER_FLAGS_BY_NAME[name]
+    return f"`{name}`", other.state.value, other.note
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join([_row(*head), "|" + "---|" * len(head), *(_row(*row) for row in rows)])
+
+
+def _row(*cells: str) -> str:
+    """A row of a Markdown table; a bar within a cell would end it."""
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def write_pages() -> None:
+    """Write both pages again."""
+    PAGE.write_text(compatibility_page(), encoding="utf-8")
+    OPERATIONS.write_text(operations_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages()

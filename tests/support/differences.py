@@ -1,0 +1,96 @@
+"""What differs from Triton on purpose: the hand-written rows of docs/compatibility.md."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Difference(NamedTuple):
+    """One row: where, what Triton does, what Naiad does, and why."""
+
+    where: str
+    triton: str
+    naiad: str
+    why: str
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "models that are served",
+        "every backend",
+        "ONNX models by ONNX Runtime; others fail to load with the reason",
+        "one engine, known well",
+    ),
+    Difference(
+        "a config that is wrong",
+        "one fixed sentence to the client",
+        "the same sentence to the client; the reason in the log, and advice from `naiad check`",
+        "the operator can mend it without guessing",
+    ),
+    Difference(
+        "ready",
+        "loaded; warmed only by `model_warmup`",
+        "loaded and run once at every batch size it prefers",
+        "the first caller is not the one who waits",
+    ),
+    Difference(
+        "a batch whose run fails",
+        "every request of the batch fails",
+        "each request runs again alone; only the bad one fails",
+        "one caller's bad value costs nobody else",
+    ),
+    Difference(
+        "queue without a limit in the config",
+        "unbounded",
+        "`--max-queue-size` requests, then UNAVAILABLE; the text names the value, the limit and the flag",
+        "a queue that only grows ends in memory",
+    ),
+    Difference(
+        "version folders",
+        "`1abc` is read as 1",
+        "passed over, as other folders are",
+        "a typing error should not make a version",
+    ),
+    Difference(
+        "files that a config names",
+        "may lie outside the model's folder",
+        "must lie in it",
+        "a config must not read the server's other files",
+    ),
+    Difference(
+        "custom operator libraries and repository agents",
+        "loaded",
+        "refused",
+        "they are code, and a model folder should be data",
+    ),
+    Difference(
+        "instances on the CPU",
+        "2, each with a session and threads of its own",
+        "as many as the container's CPU quota gives (4 at most), sharing one session",
+        "weights are held once, and threads are not oversubscribed",
+    ),
+    Difference(
+        "KIND_GPU without a GPU",
+        "the model does not load",
+        "it runs on the CPU; a warning, and `naiad.runtime.fallbacks` in its config",
+        "the same folder serves on a laptop",
+    ),
+    Difference(
+        "settings",
+        "flags only",
+        "flags, and `NAIAD_…` variables",
+        "containers are told by their environment",
+    ),
+    Difference(
+        "`--log-format`",
+        "`default` unless given",
+        "`text` unless given; `json`, `default` and `ISO8601` too",
+        "one line an event, for people or for programs",
+    ),
+    Difference(
+        "`--exit-timeout-secs=0`",
+        "ends at once",
+        "refused: above 0",
+        "what was accepted is answered",
+    ),
+)
