@@ -1,1 +1,1 @@
-"""What operators and callers can see: statistics and logs."""
+"""What operators and callers can see: statistics, logs and traces."""
