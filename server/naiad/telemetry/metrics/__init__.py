@@ -1,0 +1,15 @@
+"""`/metrics`: Triton's families as Triton prints them, and ours beside them."""
+
+from naiad.telemetry.metrics.settings import MetricsSettings, metrics_settings
+from naiad.telemetry.metrics.table import METRICS, MetricSpec
+from naiad.telemetry.metrics.view import ServerView, VersionState, VersionView
+
+__all__ = [
+    "METRICS",
+    "MetricSpec",
+    "MetricsSettings",
+    "ServerView",
+    "VersionState",
+    "VersionView",
+    "metrics_settings",
+]

@@ -1,0 +1,89 @@
+"""Our own families, filled from the counters of each version."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from naiad.telemetry.metrics.families import Families
+from naiad.telemetry.metrics.table import NAIAD_METRICS
+from naiad.telemetry.metrics.triton import model_labels
+from naiad.telemetry.statistics import LATENCY_BOUNDS_NS, FailureReason, VersionStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from prometheus_client.core import Metric
+
+    from naiad.telemetry.metrics.view import VersionState, VersionView
+    from naiad.telemetry.statistics import BatchStatistics
+
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+_SECONDS = tuple(repr(bound / 1e9) for bound in LATENCY_BOUNDS_NS)
+_BATCHES = tuple(repr(float(bound)) for bound in BATCH_BOUNDS)
+
+_OUTCOMES = {
+    FailureReason.REJECTED: "expired",
+    FailureReason.CANCELED: "cancelled",
+    FailureReason.BACKEND: "failed",
+    FailureReason.OTHER: "other",
+}
+
+
+def naiad_families(
+    versions: Iterable[VersionView], states: Iterable[VersionState], *, version: str, started_s: float
+) -> list[Metric]:
+    """Our families with their samples.
+
+    Args:
+        versions: what serves.
+        states: what serves or should.
+        version: Naiad's own version.
+        started_s: when the server began to serve, in Unix time.
+    """
+    families = Families(NAIAD_METRICS)
+    for view in versions:
+        _add_version(families, view)
+    for state in states:
+        number = "" if state.version is None else str(state.version)
+        families.add("naiad_model_ready", {"model": state.model, "version": number}, int(state.ready))
+    build = {"version": version, "python_version": platform.python_version()}
+    families.add("naiad_build_info", build, 1)
+    families.add("naiad_start_time_seconds", {}, started_s)
+    return families.filled()
+
+
+def _add_version(families: Families, view: VersionView) -> None:
+    labels, counted = model_labels(view), view.statistics
+    families.add("naiad_requests_total", model_labels(view, outcome="success"), counted.success.count)
+    for failure, count in counted.failures.items():
+        families.add("naiad_requests_total", model_labels(view, outcome=_OUTCOMES[failure]), count)
+    for refusal, count in counted.refusals.items():
+        families.add("naiad_requests_refused_total", model_labels(view, reason=refusal.value), count)
+    for name, counts, ns in _latencies(counted):
+        families.histogram(f"naiad_{name}_duration_seconds", labels, _SECONDS, counts, ns / 1e9)
+    items = sum(size * row.compute_infer.count for size, row in counted.batches.items())
+    families.histogram("naiad_batch_size", labels, _BATCHES, _batch_counts(counted.batches), items)
+    families.add("naiad_queue_size", labels, view.queued)
+    families.add("naiad_instances", labels, view.instances)
+    families.add("naiad_instances_busy", labels, view.busy)
+    families.add("naiad_model_load_duration_seconds", labels, view.load_seconds)
+
+
+def _latencies(counted: VersionStatistics) -> Iterator[tuple[str, Sequence[int], int]]:
+    """Name, counts and sum in nanoseconds of each latency; those of compute by execution."""
+    rows = list(counted.batches.values())
+    yield "request", counted.request_counts, counted.success.ns
+    yield "queue", counted.queue_counts, counted.queue.ns
+    yield "compute_input", counted.compute_input_counts, sum(row.compute_input.ns for row in rows)
+    yield "compute_infer", counted.compute_infer_counts, sum(row.compute_infer.ns for row in rows)
+    yield "compute_output", counted.compute_output_counts, sum(row.compute_output.ns for row in rows)
+
+
+def _batch_counts(batches: Mapping[int, BatchStatistics]) -> list[int]:
+    counts = [0] * (len(BATCH_BOUNDS) + 1)
+    for size, row in batches.items():
+        fits = next((index for index, bound in enumerate(BATCH_BOUNDS) if size <= bound), len(BATCH_BOUNDS))
+        counts[fits] += row.compute_infer.count
+    return counts

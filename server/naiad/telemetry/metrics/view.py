@@ -1,0 +1,50 @@
+"""What `/metrics` needs to know of the server, so that it knows nothing of the layers above. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from naiad.telemetry.statistics import VersionStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One version that serves, at the moment of a scrape.
+
+    `queued` requests wait, `busy` of its `instances` run. `tags` are the config's `metric_tags`. `gpus` are
+    the devices of its instances, as CUDA numbers them; empty on the CPU.
+    """
+
+    model: str
+    version: int
+    statistics: VersionStatistics
+    queued: int
+    busy: int
+    instances: int
+    load_seconds: float
+    tags: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[int, ...] = ()
+
+
+class VersionState(NamedTuple):
+    """Whether a version that is or should be loaded answers; version None where a model has none."""
+
+    model: str
+    version: int | None
+    ready: bool
+
+
+class ServerView(Protocol):
+    """The server as a scrape sees it. Called on the event loop's thread."""
+
+    def versions(self) -> Iterable[VersionView]:
+        """Every version that serves."""
+        ...
+
+    def states(self) -> Iterable[VersionState]:
+        """Every version that serves or should."""
+        ...

@@ -1,0 +1,98 @@
+"""Our own families: what they count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from naiad.telemetry.metrics import VersionState
+from naiad.telemetry.metrics.exposition import write
+from naiad.telemetry.metrics.naiad import naiad_families
+from naiad.telemetry.statistics import FailureReason, RefusalReason, VersionStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from naiad.telemetry.metrics import VersionView
+
+    MakeView = Callable[..., VersionView]
+    RunBatch = Callable[[VersionStatistics, int], None]
+
+
+def samples(*views: VersionView, states: tuple[VersionState, ...] = ()) -> dict[str, float]:
+    """Each sample's value by `name label=value …`, without model and version."""
+    families = naiad_families(views, states, version="1.2.3", started_s=5.0)
+    text, _ = write([], families, "")
+    return {
+        " ".join(
+            [sample.name, *(f"{key}={value}" for key, value in sorted(sample.labels.items()))]
+        ): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_latencies_are_histograms_in_seconds(view: MakeView, run_batch: RunBatch) -> None:
+    """Requests count each for themselves, the compute phases once a batch."""
+    counted = VersionStatistics()
+    run_batch(counted, 3)
+    shown = samples(view(statistics=counted))
+    version = "model=m version=1"
+    assert shown[f"naiad_request_duration_seconds_count {version}"] == 3
+    assert shown[f"naiad_request_duration_seconds_sum {version}"] == 0.024
+    assert shown[f"naiad_request_duration_seconds_bucket le=0.005 {version}"] == 0
+    assert shown[f"naiad_request_duration_seconds_bucket le=0.01 {version}"] == 3
+    assert shown[f"naiad_request_duration_seconds_bucket le=+Inf {version}"] == 3
+    assert shown[f"naiad_queue_duration_seconds_sum {version}"] == 0.006
+    assert shown[f"naiad_compute_infer_duration_seconds_count {version}"] == 1
+    assert shown[f"naiad_compute_infer_duration_seconds_sum {version}"] == 0.004
+    assert shown[f"naiad_compute_input_duration_seconds_sum {version}"] == 0.001
+    assert shown[f"naiad_compute_output_duration_seconds_sum {version}"] == 0.001
+
+
+def test_batch_sizes_are_a_histogram_whose_sum_is_the_items(view: MakeView, run_batch: RunBatch) -> None:
+    counted = VersionStatistics()
+    for size in (1, 3, 3, 200):
+        run_batch(counted, size)
+    shown = samples(view(statistics=counted))
+    sizes = [
+        shown[f"naiad_batch_size_bucket le={bound} model=m version=1"] for bound in (1.0, 2.0, 4.0, 128.0)
+    ]
+    assert sizes == [1, 1, 3, 3]
+    assert shown["naiad_batch_size_count model=m version=1"] == 4
+    assert shown["naiad_batch_size_sum model=m version=1"] == 207
+
+
+def test_every_outcome_and_refusal_is_counted_apart(view: MakeView, run_batch: RunBatch) -> None:
+    counted = VersionStatistics()
+    run_batch(counted, 2)
+    for reason in FailureReason:
+        counted.record_failure(1, reason)
+    counted.record_refused(RefusalReason.QUEUE_FULL)
+    shown = samples(view(statistics=counted))
+    outcomes = {
+        key.split()[2].removeprefix("outcome="): value
+        for key, value in shown.items()
+        if key.startswith("naiad_requests_total")
+    }
+    assert outcomes == {"success": 2, "expired": 1, "cancelled": 1, "failed": 1, "other": 1}
+    assert shown["naiad_requests_refused_total model=m reason=queue_full version=1"] == 1
+    assert shown["naiad_requests_refused_total model=m reason=stopping version=1"] == 0
+
+
+def test_gauges_tell_the_moment(view: MakeView) -> None:
+    states = (VersionState("m", 1, True), VersionState("broken", None, False))
+    shown = samples(view(queued=4, busy=1), states=states)
+    assert shown["naiad_queue_size model=m version=1"] == 4
+    assert shown["naiad_instances model=m version=1"] == 2
+    assert shown["naiad_instances_busy model=m version=1"] == 1
+    assert shown["naiad_model_load_duration_seconds model=m version=1"] == 1.5
+    assert shown["naiad_model_ready model=m version=1"] == 1
+    assert shown["naiad_model_ready model=broken version="] == 0
+    assert shown["naiad_start_time_seconds"] == 5.0
+    assert any(key.endswith("version=1.2.3") for key in shown if key.startswith("naiad_build_info"))
+
+
+def test_metric_tags_are_labels_here_too(view: MakeView) -> None:
+    assert "naiad_queue_size _team=a model=m version=1" in samples(view(tags={"team": "a"}))
