@@ -11,20 +11,30 @@ import cv2
 import structlog
 
 from naiad.core.clock import MonotonicClock
-from naiad.core.errors import InvalidArgumentError, UnavailableError
+from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane import DataPlane
 from naiad.dataplane.decode_pool import DecodePool
 from naiad.dataplane.faces import FacePlane
+from naiad.lifecycle.control import ControlMode
 from naiad.lifecycle.loading import RepositoryLoader
 from naiad.lifecycle.manager import ModelManager
-from naiad.repository.layout import scan
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import read_cpu_budget
+from naiad.services.calls import Calls
+from naiad.services.grpc_settings import GrpcSettings
+from naiad.services.http import HttpServer, HttpSettings
+from naiad.services.metrics import ManagerView, MetricsServer, statistics_factory
 from naiad.services.server import GrpcServer, check_port_free
+from naiad.services.shared_memory.regions import Regions
+from naiad.services.triton import TritonService
+from naiad.telemetry.log_settings import LogSettings
+from naiad.telemetry.metrics import metrics_settings
+from naiad.telemetry.tracing import TraceManager, parse_trace_config
 from naiad.vision.images import ImageLimits
 
 if TYPE_CHECKING:
     from naiad.config.server_config import ServerConfig
+    from naiad.telemetry.metrics import MetricsSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +42,26 @@ log = structlog.get_logger(__name__)
 class NaiadServer:
     """A whole server in one event loop.
 
-    Entering it loads the repository and opens the port; leaving it drains and closes. `drained` tells
-    afterwards whether all accepted work was answered within the exit timeout.
+    Entering it loads the repository and opens the ports; leaving it drains and closes. `drained` tells
+    afterwards whether all accepted work was answered within the exit timeout. The ports are 0 where a front
+    end is not allowed.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, logs: LogSettings | None = None) -> None:
+        """Create a server.
+
+        Args:
+            config: its settings.
+            logs: the log's settings, which clients may change; by default none that reach a log.
+        """
         self.config = config
         self.grpc_port = 0
+        self.http_port = 0
+        self.metrics_port = 0
         self.drained = True
+        self._logs = logs or LogSettings()
+        self._grpc: GrpcServer | None = None
+        self._http: HttpServer | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -54,13 +76,18 @@ class NaiadServer:
         limit_s = self.config.exit_timeout_secs
         log.info("draining", exit_timeout_secs=limit_s)
         deadline = time.monotonic() + limit_s
-        self.drained = await self._grpc.stop(limit_s) and await self._instances_idle(deadline)
+        self.drained = await self._front_ends_closed(limit_s) and await self._instances_idle(deadline)
         if not self.drained:
             # What runs on an instance's thread cannot be stopped, so nothing below can be closed either.
             log.error("Exit timeout expired. Exiting immediately.", exit_timeout_secs=limit_s, who="operator")
             return
         await self._stack.aclose()
         log.info("stopped")
+
+    async def _front_ends_closed(self, limit_s: float) -> bool:
+        """Stop both front ends within one limit; whether every accepted call was answered."""
+        front_ends = [each for each in (self._grpc, self._http) if each is not None]
+        return all(await asyncio.gather(*(each.stop(limit_s) for each in front_ends)))
 
     async def _instances_idle(self, deadline: float) -> bool:
         """Wait for what still runs though its callers have left; False if it outlasts the exit timeout."""
@@ -72,48 +99,108 @@ class NaiadServer:
 
     async def _start(self) -> None:
         config = self.config
-        check_port_free(config.grpc_address, config.grpc_port)
+        # What can be wrong is looked at before models are loaded for minutes.
+        grpc_settings = GrpcSettings.of(config)
+        http_settings = HttpSettings.of(config)
+        metrics = metrics_settings(
+            config.metrics_config,
+            allow_cpu_metrics=config.allow_cpu_metrics,
+            allow_gpu_metrics=config.allow_gpu_metrics,
+            interval_ms=config.metrics_interval_ms,
+        )
+        if config.allow_grpc:
+            check_port_free(config.grpc_address, config.grpc_port, reuse_port=config.reuse_grpc_port)
+        traces = TraceManager(parse_trace_config(config.trace_config))
+        self._stack.callback(traces.close)
+        await self._load(metrics)
+        regions = Regions(
+            allow_client_shm=config.allow_client_shm, max_regions=config.max_shared_memory_regions
+        )
+        self._stack.callback(regions.close)
+        dataplane = DataPlane(self.manager)
+        triton = TritonService(
+            dataplane,
+            calls=Calls(),
+            regions=regions,
+            traces=traces,
+            logs=self._logs,
+            server_id=config.server_id,
+            strict_readiness=config.strict_readiness,
+        )
+        if config.allow_metrics:
+            await self._serve_metrics(metrics)
+        if config.allow_http:
+            self._http = HttpServer(http_settings, triton)
+            self.http_port = await self._http.start()
+        if config.allow_grpc:
+            self._grpc = GrpcServer(grpc_settings, config, dataplane, triton, self._face_plane(dataplane))
+            self.grpc_port = await self._grpc.start()
+        log.info("ready", **self._addresses(), models=self._ready_models())
+
+    async def _load(self, metrics: MetricsSettings) -> None:
+        config = self.config
         environment = OrtEnvironment.detect()
         for warning in environment.warnings:
             log.warning("engine", detail=warning, who="operator")
-        budget = read_cpu_budget(config.cpu_threads)
-        log.info("cpu budget", threads=budget.threads, reason=budget.reason)
-        repository = scan(config.model_repository)
+        self._budget = read_cpu_budget(config.cpu_threads)
+        log.info("cpu budget", threads=self._budget.threads, reason=self._budget.reason)
         loader = RepositoryLoader(
             environment,
-            budget,
+            self._budget,
             auto_complete=not config.disable_auto_complete_config,
             default_max_batch_size=config.default_max_batch_size,
+            config_name=config.model_config_name,
         )
         self.manager = ModelManager(
             loader,
             clock=MonotonicClock(),
             max_queue_size=config.max_queue_size,
             load_threads=config.model_load_thread_count,
+            new_statistics=statistics_factory(metrics),
+            mode=ControlMode(config.model_control_mode),
+            roots=config.model_repository,
+            load_retries=config.model_load_retry_count,
+            poll_secs=config.repository_poll_secs,
         )
         self._stack.push_async_callback(self.manager.close)
-        if not repository.models and not repository.problems:
-            folders = ", ".join(map(str, config.model_repository))
-            log.warning("no model to serve", model_repository=folders, who="operator")
-        for name, reason in repository.problems.items():
-            self.manager.refuse(name, UnavailableError(reason))
-        await self.manager.load_all(repository.models)
+        await self.manager.start(config.load_model)
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
                 "not every model could be loaded; the log says which and why, and "
                 f"`naiad check {' '.join(map(str, config.model_repository))}` what to do "
                 "(--exit-on-error=false serves the others)"
             )
-        pool = DecodePool(config.decode_threads or budget.threads, config.max_pending_images)
+
+    async def _serve_metrics(self, settings: MetricsSettings) -> None:
+        config = self.config
+        server = MetricsServer(
+            config.metrics_address,
+            config.metrics_port,
+            view=ManagerView(self.manager),
+            settings=settings,
+        )
+        self.metrics_port = await server.start()
+        self._stack.push_async_callback(server.stop)
+
+    def _face_plane(self, dataplane: DataPlane) -> FacePlane:
+        config = self.config
+        pool = DecodePool(config.decode_threads or self._budget.threads, config.max_pending_images)
         self._stack.callback(pool.close)
         # OpenCV would start a thread for each core of the host in each decode thread.
         cv2.setNumThreads(1)
-        dataplane = DataPlane(self.manager)
         limits = ImageLimits(max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels)
-        self._grpc = GrpcServer(config, dataplane, FacePlane(dataplane, pool, limits))
-        self.grpc_port = await self._grpc.start()
-        log.info(
-            "ready",
-            grpc=f"{config.grpc_address}:{self.grpc_port}",
-            models=[model.name for model in self.manager.models() if self.manager.is_ready(model.name, None)],
-        )
+        return FacePlane(dataplane, pool, limits)
+
+    def _addresses(self) -> dict[str, str]:
+        """Where each front end that is allowed listens."""
+        config = self.config
+        ports = {
+            "grpc": (config.grpc_address, self.grpc_port, config.allow_grpc),
+            "http": (config.http_address, self.http_port, config.allow_http),
+            "metrics": (config.metrics_address, self.metrics_port, config.allow_metrics),
+        }
+        return {name: f"{address}:{port}" for name, (address, port, allowed) in ports.items() if allowed}
+
+    def _ready_models(self) -> list[str]:
+        names = self.manager.model_names()
+        return [name for name in names if self.manager.is_ready(name, None)]

@@ -17,7 +17,7 @@ from support.onnx_models import add_sub, identity, info, model
 from support.repositories import ADD_SUB_CONFIG, add_model
 from support.servers import address, server
 from support.triton import infer_input, infer_inputs
-from tritonclient.grpc import InferRequestedOutput, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from naiad.core.datatypes import DataType
@@ -212,7 +212,7 @@ async def test_metadata_config_index_and_readiness_are_told(client: triton.Infer
     config = (await client.get_model_config("simple")).config
     assert config.max_batch_size == 8
     assert config.instance_group[0].count >= 1
-    assert config.parameters["naiad.runtime.execution_providers"].string_value == "CPUExecutionProvider"
+    assert not config.parameters, "what was asked for is used, and nothing is added"
     index = await client.get_model_repository_index()
     assert [(entry.name, entry.version, entry.state) for entry in index.models] == [
         ("lookup", "1", "READY"),
@@ -330,8 +330,8 @@ async def test_an_answer_over_the_limit_fails_alone_also_within_a_stream(tmp_pat
 
 
 async def test_a_model_with_a_name_beyond_ascii_tells_its_fallback_too(tmp_path: Path) -> None:
-    config = ADD_SUB_CONFIG + "instance_group [ { kind: KIND_GPU } ]"
-    add_model(tmp_path, "modèle", add_sub(), config)
+    accelerator = 'execution_accelerators { gpu_execution_accelerator { name: "cuda" } }'
+    add_model(tmp_path, "modèle", add_sub(), f"{ADD_SUB_CONFIG} optimization {{ {accelerator} }}")
     async with server(tmp_path) as running, grpc.aio.insecure_channel(address(running)) as channel:
         call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelMetadata(
             service_pb2.ModelMetadataRequest(name="modèle")
@@ -355,38 +355,6 @@ async def test_many_long_texts_do_not_hold_up_other_callers(tmp_path: Path) -> N
     async with server(tmp_path) as running, triton.InferenceServerClient(address(running)) as client:
         result = await client.infer("texts", [infer_input("INPUT0", texts, "BYTES")])
         np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), texts)
-
-
-async def test_what_is_not_served_is_refused_and_never_answered_without(
-    client: triton.InferenceServerClient,
-) -> None:
-    """Classes, shared memory, settings: an unmodified client hears that it cannot have them."""
-    classes = [InferRequestedOutput("OUTPUT0", class_count=3)]
-    shared = InferRequestedOutput("OUTPUT0")
-    shared.set_shared_memory("region", 64)
-    inputs = infer_inputs(**operands())
-    inputs[0].set_shared_memory("region", 64)
-    calls = [
-        (
-            client.infer("simple", infer_inputs(**operands()), outputs=classes),
-            "classification of output 'OUTPUT0'",
-        ),
-        (
-            client.infer("simple", infer_inputs(**operands()), outputs=[shared]),
-            "does not serve client shared memory",
-        ),
-        (client.infer("simple", inputs), "does not serve client shared memory"),
-        (client.get_system_shared_memory_status(), "does not serve client shared memory"),
-        (client.register_system_shared_memory("r", "/k", 64), "does not serve client shared memory"),
-        (client.unregister_cuda_shared_memory(), "does not serve client shared memory"),
-        (client.get_trace_settings(), "does not serve trace settings"),
-        (client.get_log_settings(), "does not serve log settings"),
-    ]
-    for call, words in calls:
-        with pytest.raises(InferenceServerException) as raised:
-            await call
-        assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
-        assert words in raised.value.message()
 
 
 async def test_an_empty_repository_is_served_with_a_warning(

@@ -1,4 +1,4 @@
-"""A config that asks for a GPU is served on the CPU where there is none, and that is said once."""
+"""A config that would rather have a GPU is served on the CPU where there is none, and that is said once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-TWO_ON_GPU = "instance_group [ { kind: KIND_GPU count: 2 } ]\n"
-TENSORRT_ACCELERATOR = (
-    'optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }'
-)
+TWO_INSTANCES = "instance_group [ { count: 2 } ]\n"
+ACCELERATOR = 'optimization {{ execution_accelerators {{ gpu_execution_accelerator {{ name: "{}" }} }} }}'
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +62,7 @@ async def told(running: NaiadServer) -> list[tuple[str, str]]:
 
 async def test_a_model_for_a_gpu_runs_on_the_cpu_with_one_warning(tmp_path: Path) -> None:
     """Two instances, one warning: it names the provider, the model, what to do and who can do it."""
-    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_ON_GPU)
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_INSTANCES + ACCELERATOR.format("cuda"))
     with capture_logs() as log:
         async with server(tmp_path) as running:
             assert await adds(running)
@@ -77,7 +75,7 @@ async def test_a_model_for_a_gpu_runs_on_the_cpu_with_one_warning(tmp_path: Path
 
 
 async def test_each_provider_of_an_accelerated_model_is_named_once(tmp_path: Path) -> None:
-    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_ON_GPU + TENSORRT_ACCELERATOR)
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_INSTANCES + ACCELERATOR.format("tensorrt"))
     with capture_logs() as log:
         async with server(tmp_path) as running:
             assert await adds(running)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from naiad.config.domain import to_model_config
+from naiad.config.json_config import parse_json
 from naiad.config.messages import CONFIG_FILENAME, read_file
 from naiad.config.normalize import ONNX_BACKEND, fill_backend, fill_defaults
+from naiad.config.override_checks import check_override
 from naiad.config.parameters import list_unread, validate_parameters
 from naiad.config.support import check_refused, list_unhonoured
 from naiad.config.validate import validate_config, validate_instance_groups
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from naiad.config.messages import Message
     from naiad.config.model_config import ModelConfig
+
+VARIANTS_FOLDER = "configs"
 
 
 def read_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelConfig:
@@ -41,17 +46,45 @@ def read_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelCo
     return config
 
 
-def parse_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelConfig:
+def parse_model_config(model_dir: Path, *, auto_complete: bool = True, variant: str = "") -> ModelConfig:
     """The config as Triton accepts it when it looks at the repository, before it tries to load the model.
 
     Triton hides an error of this stage behind `failed to load 'X', failed to poll from model repository`
     and shows one of `check_loadable` as it is, which is why the two can be called apart.
 
+    Args:
+        model_dir: the model's folder in the repository; its name is the model's name.
+        auto_complete: whether a model without a config file is legal.
+        variant: `configs/VARIANT.pbtxt` is read in place of `config.pbtxt` if there is such a file.
+
     Raises:
         InvalidArgumentError: the file or a value in it is wrong; syntax errors name line and column.
         UnsupportedError: a label file lies outside the model's folder.
     """
-    message = read_file(model_dir / CONFIG_FILENAME, missing_ok=auto_complete)
+    return config_from_message(
+        read_file(config_file(model_dir, variant), missing_ok=auto_complete), model_dir
+    )
+
+
+def config_file(model_dir: Path, variant: str = "") -> Path:
+    """Where the model's config is or would be: its `variant` if there is one, else `config.pbtxt`."""
+    special = model_dir / VARIANTS_FOLDER / f"{variant}.pbtxt"
+    return special if variant and os.path.lexists(special) else model_dir / CONFIG_FILENAME
+
+
+def parse_config_override(text: str, model_dir: Path) -> ModelConfig:
+    """The config that a load request brings along as JSON, at the stage of `parse_model_config`.
+
+    Args:
+        text: protobuf JSON with the field names of `config.pbtxt`.
+        model_dir: the model's folder, from which the backend fields are filled.
+
+    Raises:
+        InvalidArgumentError: it is no such JSON, or a value in it is wrong.
+        UnsupportedError: it names files or code of the server's machine.
+    """
+    message = parse_json(text)
+    check_override(message)
     return config_from_message(message, model_dir)
 
 
@@ -67,7 +100,7 @@ def config_from_message(message: Message, model_dir: Path) -> ModelConfig:
     fill_defaults(message)
     validate_config(message, model_dir.name)
     config = to_model_config(message)
-    return replace(config, warnings=(*warnings, *list_unread(config.parameters)))
+    return replace(config, warnings=(*warnings, *list_unread(config.parameters)), folder=model_dir)
 
 
 def check_loadable(config: ModelConfig) -> None:

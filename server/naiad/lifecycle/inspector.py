@@ -25,7 +25,7 @@ from naiad.lifecycle.inspection import (
     Stage,
     VersionReport,
 )
-from naiad.lifecycle.loading import vision_model
+from naiad.lifecycle.loading import check_gpus, vision_model
 from naiad.lifecycle.version_plan import plan_version
 from naiad.repository.layout import model_file, scan
 from naiad.repository.version_policy import select_versions
@@ -139,6 +139,7 @@ class Inspector:
         facts.stage = Stage.FILE
         facts.file = model_file(facts.folder, version, config)
         facts.stage = Stage.INSTANCES
+        check_gpus(config, self._environment.gpu_count)
         providers = plan_providers(
             config, available=self._environment.available, gpu_count=self._environment.gpu_count
         )
@@ -226,7 +227,7 @@ def _root_problem(root: Path) -> Problem | None:
 def _repository(root: Path, problem: Problem | None) -> RepositoryReport:
     if problem is not None:
         return RepositoryReport(str(root), 0, problem)
-    entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    entries = sorted(root.iterdir())
     names, folders = [entry.name for entry in entries], [entry.name for entry in entries if _is_folder(entry)]
     return RepositoryReport(str(root), len(folders), notes=tuple(_repository_notes(root, names, folders)))
 

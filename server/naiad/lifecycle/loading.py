@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from naiad.config.complete import complete_model_config
 from naiad.config.message_view import RUNTIME_PREFIX, with_instances
-from naiad.config.reader import check_loadable, parse_model_config
+from naiad.config.model_config import InstanceKind
+from naiad.config.reader import check_loadable, parse_config_override, parse_model_config
 from naiad.config.vision_config import Task
+from naiad.core.errors import InvalidArgumentError
+from naiad.repository.labels import read_labels
 from naiad.repository.layout import model_file
 from naiad.runtime.loader import load_version
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from naiad.config.model_config import ModelConfig
     from naiad.repository.layout import ModelFolder
     from naiad.runtime.loader import LoadedVersion
@@ -28,10 +33,15 @@ VisionModel = Detector | Embedder
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded version and, if its config has a `naiad.task`, what its images go through."""
+    """A loaded version.
+
+    `vision` is what its images go through if its config has a `naiad.task`, `labels` the names of the classes
+    of each output that has a label file.
+    """
 
     version: LoadedVersion
     vision: VisionModel | None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class RepositoryLoader:
@@ -44,19 +54,37 @@ class RepositoryLoader:
         *,
         auto_complete: bool,
         default_max_batch_size: int,
+        config_name: str = "",
     ) -> None:
+        """Create a loader.
+
+        Args:
+            environment: the installed engine.
+            budget: the CPU threads to lay instances out for.
+            auto_complete: whether what a config leaves out is taken from the graph.
+            default_max_batch_size: of a batchable model whose config names neither it nor tensors.
+            config_name: `configs/NAME.pbtxt` is a model's config where there is such a file.
+        """
         self._environment = environment
         self._budget = budget
         self._auto_complete = auto_complete
         self._default_max_batch_size = default_max_batch_size
+        self._config_name = config_name
 
-    def read_config(self, folder: ModelFolder) -> ModelConfig:
+    def read_config(self, folder: ModelFolder, override: str | None = None) -> ModelConfig:
         """The model's config, not yet completed from a graph.
+
+        Args:
+            folder: the model's.
+            override: JSON that takes the place of the folder's config file; None for that file.
 
         Raises:
             InvalidArgumentError: it is wrong, and how.
+            UnsupportedError: it names files that it may not.
         """
-        return parse_model_config(folder.path, auto_complete=self._auto_complete)
+        if override is not None:
+            return parse_config_override(override, folder.path)
+        return parse_model_config(folder.path, auto_complete=self._auto_complete, variant=self._config_name)
 
     def load(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedModel:
         """Warm sessions of one version and its completed config.
@@ -65,6 +93,7 @@ class RepositoryLoader:
             NaiadError: the file, the graph or the config is wrong, and how.
         """
         check_loadable(config)
+        check_gpus(config, self._environment.gpu_count)
         complete = partial(
             complete_model_config,
             default_max_batch_size=self._default_max_batch_size,
@@ -78,17 +107,37 @@ class RepositoryLoader:
             complete=complete,
         )
         try:
-            return LoadedModel(_with_runtime(loaded), vision_model(loaded.config))
+            labels = {
+                output.name: read_labels(folder.path, output.label_filename)
+                for output in loaded.config.outputs
+                if output.label_filename
+            }
+            return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
         except BaseException:
             loaded.close()
             raise
 
 
+def check_gpus(config: ModelConfig, gpu_count: int) -> None:
+    """Refuse instances that must run on a GPU where there is none, as Triton does.
+
+    Raises:
+        InvalidArgumentError: names the instance group.
+    """
+    for group in config.instance_groups:
+        if group.kind is InstanceKind.GPU and gpu_count < 1:
+            raise InvalidArgumentError(
+                f"instance group {group.name} of model {config.name} has kind KIND_GPU "
+                "but no GPUs are available"
+            )
+
+
 def _with_runtime(loaded: LoadedVersion) -> LoadedVersion:
-    """The same version, its config message telling the instances and execution providers really used."""
+    """The same version, its config telling the instances, and the providers if others were asked for."""
     config = loaded.config
-    parameters = {RUNTIME_PREFIX + "execution_providers": ",".join(loaded.execution_providers)}
+    parameters: dict[str, str] = {}
     if loaded.fallbacks:
+        parameters[RUNTIME_PREFIX + "execution_providers"] = ",".join(loaded.execution_providers)
         parameters[RUNTIME_PREFIX + "fallbacks"] = "; ".join(loaded.fallbacks)
     message = with_instances(config.message, config.instance_groups, parameters)
     return replace(loaded, config=replace(config, message=message))

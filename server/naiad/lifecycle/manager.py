@@ -1,66 +1,76 @@
-"""The model manager: loads what the repository and its policies want, hands out handles, drains."""
+"""The model manager: brings models into service and out of it, at start, by request or by polling."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
-from naiad.core.errors import InternalError, NaiadError
-from naiad.core.tensors import ModelKey
-from naiad.lifecycle.routing import choose_version
+from naiad.core.errors import NaiadError, UnavailableError
+from naiad.lifecycle.control import (
+    UNLOADED,
+    ControlMode,
+    LoadOverride,
+    check_controllable,
+    check_model_name,
+    names_at_start,
+    poll_failure,
+)
+from naiad.lifecycle.model_loader import ModelLoader
+from naiad.lifecycle.poller import Poller
+from naiad.lifecycle.registry import IndexEntry, Model, ModelRegistry, index_entries
+from naiad.lifecycle.retirement import Retirement
+from naiad.lifecycle.sources import SourceFinder, Survey
 from naiad.lifecycle.states import ReadyState
-from naiad.lifecycle.version import ModelHandle, ModelVersion, ServingVersion
-from naiad.repository.version_policy import select_versions
-from naiad.scheduling.factory import create_scheduler
+from naiad.lifecycle.version_loader import VersionLoader, expected
+from naiad.repository.layout import DUPLICATE, list_folders
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from pathlib import Path
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
-    from naiad.lifecycle.loading import LoadedModel
+    from naiad.lifecycle.sources import Source
+    from naiad.lifecycle.version import ServingVersion
+    from naiad.lifecycle.version_loader import Loader
     from naiad.repository.layout import ModelFolder
-    from naiad.runtime.loader import LoadedVersion
+
+__all__ = ["Model", "ModelManager"]
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
 
-class VersionLoader(Protocol):
-    """Reads and loads what lies in a model's folder. Called from loader threads."""
-
-    def read_config(self, folder: ModelFolder) -> ModelConfig:
-        """The model's config, not yet completed from a graph; raises NaiadError."""
-        ...
-
-    def load(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedModel:
-        """The version's warm sessions and completed config; raises NaiadError."""
-        ...
+_LOOKING_THREADS = 2  # looking at folders must not wait for loads, which may take minutes
+_STOPPING = "the server stops"
 
 
-@dataclass(slots=True)
-class Model:
-    """A model by name: its versions, or why its folder could not be read at all."""
+class ModelManager(ModelRegistry):
+    """Owns every model version, the threads that load them and the tasks that unload them.
 
-    name: str
-    versions: dict[int, ModelVersion] = field(default_factory=dict)
-    problem: NaiadError | None = None
-
-
-class ModelManager:
-    """Owns every model version. All methods belong to the event loop's thread."""
+    All methods belong to the event loop's thread. What is done to one model is done one after the other, to
+    different models at once.
+    """
 
     def __init__(
         self,
-        loader: VersionLoader,
+        loader: Loader,
         *,
         clock: Clock,
         max_queue_size: int,
         load_threads: int,
+        new_statistics: Callable[[ModelConfig], VersionStatistics] | None = None,
+        mode: ControlMode = ControlMode.NONE,
+        roots: Sequence[Path] = (),
+        load_retries: int = 0,
+        poll_secs: float = 15.0,
     ) -> None:
         """Create an empty manager.
 
@@ -69,95 +79,247 @@ class ModelManager:
             clock: the monotonic clock of the schedulers.
             max_queue_size: requests that may wait for one version unless its config says less.
             load_threads: how many versions load at the same time.
+            new_statistics: makes the counters of a version from its config; by default plain ones.
+            mode: when models are loaded and unloaded after the start.
+            roots: the model repositories.
+            load_retries: how often the load of a version that failed is tried again at once.
+            poll_secs: in mode poll, the seconds between two looks at the repositories.
         """
-        self._loader = loader
-        self._clock = clock
-        self._max_queue_size = max_queue_size
-        self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
+        super().__init__()
+        self.mode = mode
         self.on_state: Callable[[], None] | None = None
         """Called whenever a version has changed its state; set by the one who tells the world."""
-        self._models: dict[str, Model] = {}
+        self._roots = tuple(roots)
+        self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
+        self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="naiad-look")
+        self._finder = SourceFinder(loader, roots)
+        self._retirement = Retirement(self._tell)
+        versions = VersionLoader(
+            loader,
+            self._load_pool,
+            clock=clock,
+            max_queue_size=max_queue_size,
+            retries=load_retries,
+            new_statistics=new_statistics or (lambda _: VersionStatistics()),
+        )
+        self._loader = ModelLoader(
+            versions, self._retirement, tell=self._tell, is_stopping=lambda: self._stopping
+        )
+        self._poller = Poller(self.poll, poll_secs)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._works: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def start(self, load_models: Sequence[str] = ()) -> None:
+        """Load what the mode says and, in mode poll, keep looking. Failures stay in the states.
+
+        Args:
+            load_models: in mode explicit the models to load; `*` alone is every one.
+
+        Raises:
+            InvalidArgumentError: models are named in another mode, or beside `*`, or a repository cannot be
+                listed.
+        """
+        names = names_at_start(self.mode, load_models)
+        survey = await self._look(self._finder.survey)
+        if not survey.folders and not survey.problems:
+            folders = ", ".join(map(str, self._roots))
+            log.warning("no model to serve", model_repository=folders, who="operator")
+        chosen = survey if names is None else _only(survey, names)
+        for name, reason in chosen.problems.items():
+            self.refuse(name, UnavailableError(reason))
+        missing = [name for name in names or () if name not in survey.folders and name not in survey.problems]
+        await self._each({**dict.fromkeys(missing), **chosen.folders})
+        if self.mode is ControlMode.POLL:
+            self._poller.start(survey)
 
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
         """Load each model's versions as its policy says; failures stay in the states, none is raised."""
-        async with asyncio.TaskGroup() as group:
-            for folder in folders:
-                group.create_task(self._load_model(folder), name=f"load {folder.name}")
+        await self._each({folder.name: folder for folder in folders})
 
     def refuse(self, name: str, problem: NaiadError) -> None:
-        """Know model `name` as one that cannot be loaded at all, and why."""
-        self._models[name] = Model(name, problem=problem)
+        """Know model `name` as one that cannot be loaded at all, and why; what serves of it goes on."""
+        model = self._models.setdefault(name, Model(name))
+        model.problem, model.unreadable = problem, not model.versions
         log.error("model refused", model=name, reason=problem.message, who="model owner")
         self._tell()
 
-    def acquire(self, name: str, version: int | None) -> ModelHandle:
-        """A handle on the version that should answer.
+    async def load(self, name: str, override: LoadOverride | None = None) -> None:
+        """Load a model or, beside what serves of it, load it anew. A load goes on if its caller leaves.
+
+        Args:
+            name: the model.
+            override: what takes the place of the config, or of all files, in the repository.
 
         Raises:
-            NotFoundError: no such model or version, or none is ready.
-            UnavailableError: the version asked for is not ready.
+            UnavailableError: the mode is not explicit, or the server stops.
+            InvalidArgumentError: no such name can be, or the model does not load; what served before goes on.
+            InternalError: there is no such model, its config cannot be read, or the override is wrong; the
+                log says more.
         """
-        model = self._models.get(name)
-        states = None
-        if model is not None and (model.versions or model.problem is None):
-            states = {number: entry.state for number, entry in model.versions.items()}
-        chosen = choose_version(name, version, states)
-        assert model is not None
-        entry = model.versions[chosen]
-        assert entry.serving is not None
-        return entry.serving.acquire()
+        check_controllable(self.mode)
+        check_model_name(name)
+        await self._work(self._load(name, override), f"load {name}")
 
-    def models(self) -> Iterator[Model]:
-        """Every known model, sorted by name."""
-        return iter(sorted(self._models.values(), key=lambda model: model.name))
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
+        """Take a model out of service at once; what it accepted is answered after this has returned.
 
-    def model_names(self) -> list[str]:
-        """The names of every known model, sorted."""
-        return sorted(self._models)
+        A model that is not known, or unloaded already, is fine.
 
-    def ready_versions(self, name: str) -> list[ServingVersion]:
-        """What serves model `name` now, ascending by version."""
-        model = self._models.get(name)
-        versions = model.versions.values() if model else ()
-        serving = [entry.serving for entry in versions if entry.state is ReadyState.READY and entry.serving]
-        return sorted(serving, key=lambda version: version.key.version)
+        Args:
+            name: the model.
+            dependents: whether to unload the models that it is composed of too; so far none is composed.
 
-    def is_ready(self, name: str, version: int | None) -> bool:
-        """Whether that version, or with None any version, answers."""
-        return any(version in (None, serving.key.version) for serving in self.ready_versions(name))
+        Raises:
+            UnavailableError: the mode is not explicit, or the server stops.
+        """
+        check_controllable(self.mode)
+        del dependents  # no model has any
+        await self._work(self._unload(name), f"unload {name}")
 
-    def all_ready(self) -> bool:
-        """Whether every known model has loaded every version that it should have."""
-        return all(
-            model.problem is None
-            and model.versions
-            and all(
-                entry.state is ReadyState.READY or entry.reason == "unloaded"
-                for entry in model.versions.values()
-            )
-            for model in self._models.values()
-        )
+    async def poll(self) -> None:
+        """Look at every repository once and follow what changed. Failures are logged; what serves goes on."""
+        try:
+            survey = await self._look(self._finder.survey)
+        except NaiadError as error:
+            log.error("cannot poll", reason=error.message, who="operator")
+            return
+        for name, reason in survey.problems.items():
+            if reason == DUPLICATE:
+                await self._refuse_duplicate(name)
+            else:
+                log.error("cannot poll model", model=name, reason=reason, who="model owner")
+        diff = self._poller.compare(survey)
+        for name in diff.removed:
+            await self._unload(name)
+        await self._each({name: survey.folders[name] for name in (*diff.added, *diff.changed)})
+
+    async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
+        """The repository index: what is on disk now and in which state.
+
+        Raises:
+            InvalidArgumentError: a repository cannot be listed.
+        """
+        folders = await self._look(partial(list_folders, self._roots))
+        return index_entries(self._models, folders, ready_only=ready_only)
 
     async def drain(self) -> None:
         """Accept no more work and wait until all accepted work is answered."""
-        await asyncio.gather(*(serving.drain() for serving in self._serving()))
+        await asyncio.gather(self._retirement.drain(), *(serving.drain() for serving in self._serving()))
 
     async def close(self) -> None:
-        """Unload everything; what still waits fails, what runs ends first."""
+        """Unload everything; what still waits fails, what runs or loads ends first."""
+        self._stopping = True
+        await self._poller.close()
+        await asyncio.gather(*self._works, return_exceptions=True)
+        await self._retirement.close()
         for model in self._models.values():
             for entry in model.versions.values():
-                if entry.serving is None:
-                    continue
                 if entry.state is ReadyState.READY:
-                    entry.move(ReadyState.UNLOADING)
-                await entry.serving.close()
-                entry.serving = None
-                entry.move(ReadyState.UNAVAILABLE, "unloaded")
+                    self._retirement.retire(entry)
+        await self._retirement.close()
         self._load_pool.shutdown(wait=True)
+        self._look_pool.shutdown(wait=True)
 
-    def _tell(self) -> None:
-        if self.on_state is not None:
-            self.on_state()
+    async def _load(self, name: str, override: LoadOverride | None) -> None:
+        """A client's load: the reason of an early failure is for the log only."""
+        async with self._alone(name):
+            try:
+                source = await self._find(name, override=override)
+            except NaiadError as error:
+                log.error("failed to poll", model=name, reason=error.message, who="model owner")
+                raise poll_failure(name) from error
+            await self._load_source(name, source)
+
+    async def _load_quietly(self, name: str, folder: ModelFolder | None) -> None:
+        """A load that nobody asked for: failures stay in the states and the log."""
+        async with self._alone(name):
+            try:
+                source = await self._find(name, folder=folder)
+            except NaiadError as error:
+                if self.ready_versions(name):
+                    log.error("failed to poll", model=name, reason=error.message, who="model owner")
+                else:
+                    self.refuse(name, error)
+                return
+            with suppress(NaiadError):
+                await self._load_source(name, source)
+
+    async def _load_source(self, name: str, source: Source | None) -> None:
+        if source is None:
+            return
+        try:
+            await self._loader.load(self._models.setdefault(name, Model(name)), source)
+        finally:
+            await self._look(source.close)
+
+    async def _unload(self, name: str) -> None:
+        async with self._alone(name):
+            model = self._models.get(name)
+            if model is None:
+                return
+            model.served = model.problem = None
+            for entry in model.versions.values():
+                if entry.state is ReadyState.READY:
+                    self._retirement.retire(entry)
+                elif entry.state is ReadyState.UNAVAILABLE:
+                    entry.reason = UNLOADED  # nobody waits for it any more, so it does not count as failed
+            if not model.versions:
+                del self._models[name]
+            self._tell()
+
+    async def _refuse_duplicate(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is None or model.problem is None:
+            log.error("duplicate", model=name, reason=DUPLICATE, repositories=list(map(str, self._roots)))
+            await self._unload(name)
+            self.refuse(name, UnavailableError(DUPLICATE))
+
+    async def _each(self, folders: Mapping[str, ModelFolder | None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for name, folder in folders.items():
+                group.create_task(self._load_quietly(name, folder), name=f"load {name}")
+
+    async def _find(
+        self, name: str, *, override: LoadOverride | None = None, folder: ModelFolder | None = None
+    ) -> Source | None:
+        model = self._models.get(name)
+        find = partial(
+            self._finder.find,
+            name,
+            override=override,
+            folder=folder,
+            served=model.served if model else None,
+        )
+        try:
+            return await self._look(find)
+        except Exception as error:  # whatever it is, the other models must go on
+            raise expected(name, error) from error
+
+    def _alone(self, name: str) -> asyncio.Lock:
+        """The lock of one model. It lives as long as someone holds or awaits it: names come from callers."""
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock
+
+    async def _look(self, look: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._look_pool, look)
+
+    async def _work(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Wait for work that goes on if the one who waits is cancelled."""
+        if self._stopping:
+            work.close()
+            raise UnavailableError(_STOPPING)
+        task = asyncio.create_task(work, name=name)
+        self._works.add(task)
+        task.add_done_callback(self._worked)
+        await asyncio.shield(task)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may have left
 
     def _serving(self) -> list[ServingVersion]:
         return [
@@ -167,86 +329,15 @@ class ModelManager:
             if entry.serving is not None
         ]
 
-    async def _load_model(self, folder: ModelFolder) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            config = await loop.run_in_executor(self._load_pool, self._loader.read_config, folder)
-            selection = select_versions(config.version_policy, folder.versions, model_name=folder.name)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other models must go on
-            self.refuse(folder.name, self._expected(folder.name, error))
-            return
-        model = self._models[folder.name] = Model(folder.name)
-        _warn(folder.name, "config", config.warnings)
-        _warn(folder.name, "folder", folder.notes)
-        for missing in selection.missing:
-            log.warning(
-                "version of the policy is not there", model=folder.name, version=missing, who="model owner"
-            )
-        for version in selection.selected:
-            model.versions[version] = ModelVersion(ModelKey(folder.name, version))
-        async with asyncio.TaskGroup() as group:
-            for entry in model.versions.values():
-                group.create_task(self._load_version(folder, entry, config))
-
-    async def _load_version(self, folder: ModelFolder, entry: ModelVersion, config: ModelConfig) -> None:
-        entry.move(ReadyState.LOADING)
-        started_ns = self._clock.now_ns()
-        loop = asyncio.get_running_loop()
-        try:
-            loaded = await loop.run_in_executor(
-                self._load_pool, self._loader.load, folder, entry.key.version, config
-            )
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other models must go on
-            self._refuse(entry, error)
-        else:
-            found_late = loaded.version.config.warnings[len(config.warnings) :]
-            _warn(str(entry.key), "config", found_late)
-            entry.serving = self._serve(entry.key, loaded)
-            entry.move(ReadyState.READY)
-            _log_loaded(entry.key, loaded.version, (self._clock.now_ns() - started_ns) // 1_000_000)
-        self._tell()
-
-    def _refuse(self, entry: ModelVersion, error: Exception) -> None:
-        reason = self._expected(str(entry.key), error)
-        entry.move(ReadyState.UNAVAILABLE, reason)
-        log.error("model version refused", model=str(entry.key), reason=reason.message, who="model owner")
-
-    @staticmethod
-    def _expected(model: str, error: Exception) -> NaiadError:
-        """The error as one of ours; another kind is a bug, and the log gets all of it."""
-        if isinstance(error, NaiadError):
-            return error
-        log.error("failed to load", model=model, who="naiad developers", exc_info=error)
-        return InternalError(f"{type(error).__name__}: {error}")
-
-    def _serve(self, key: ModelKey, model: LoadedModel) -> ServingVersion:
-        loaded = model.version
-        statistics = VersionStatistics()
-        scheduler = create_scheduler(
-            key,
-            config=loaded.config,
-            sessions=list(zip(loaded.instance_names, loaded.sessions, strict=True)),
-            statistics=statistics,
-            max_queue_size=self._max_queue_size,
-            clock=self._clock,
-        )
-        return ServingVersion(key, model, scheduler, statistics)
+    def _tell(self) -> None:
+        if self.on_state is not None:
+            self.on_state()
 
 
-def _warn(model: str, what: str, sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        log.warning(what, model=model, detail=sentence, who="model owner")
-
-
-def _log_loaded(key: ModelKey, loaded: LoadedVersion, took_ms: int) -> None:
-    for note in loaded.notes:
-        log.info("model prepared", model=str(key), detail=note)
-    for sentence in loaded.fallbacks:
-        log.warning("execution provider not used", model=str(key), detail=sentence, who="operator")
-    log.info(
-        "model version ready",
-        model=str(key),
-        instances=len(loaded.sessions),
-        execution_providers=list(loaded.execution_providers),
-        took_ms=took_ms,
+def _only(survey: Survey, names: Sequence[str]) -> Survey:
+    """The part of a survey that is about the models of those names."""
+    return Survey(
+        folders={name: folder for name, folder in survey.folders.items() if name in names},
+        sightings={name: sighting for name, sighting in survey.sightings.items() if name in names},
+        problems={name: reason for name, reason in survey.problems.items() if name in names},
     )

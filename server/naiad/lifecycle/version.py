@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 from naiad.lifecycle.states import ReadyState, check_transition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from naiad.config.model_config import ModelConfig
     from naiad.core.errors import NaiadError
     from naiad.core.tensors import InferRequest, InferResponse, ModelKey
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ServingVersion:
-    """What a ready version is made of. Built when it has been loaded and warmed, closed once."""
+    """What a ready version is made of. Built when it has been loaded and warmed."""
 
     def __init__(
         self,
@@ -25,10 +27,23 @@ class ServingVersion:
         model: LoadedModel,
         scheduler: Scheduler,
         statistics: VersionStatistics,
+        *,
+        load_seconds: float = 0.0,
     ) -> None:
+        """Take over a loaded model.
+
+        Args:
+            key: the version that it is.
+            model: its sessions, closed with this.
+            scheduler: what runs its requests, closed with this.
+            statistics: what the scheduler counts.
+            load_seconds: the wall time that loading and warming it took.
+        """
         self.key = key
+        self.load_seconds = load_seconds
         self.config: ModelConfig = model.version.config
         self.vision = model.vision
+        self.labels = model.labels
         self.execution_providers = model.version.execution_providers
         self.fallbacks = model.version.fallbacks
         self.scheduler = scheduler
@@ -37,6 +52,17 @@ class ServingVersion:
         self._handles = 0
         self._released = asyncio.Event()
         self._released.set()
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for an instance."""
+        return self.scheduler.queued
+
+    @property
+    def instance_count(self) -> int:
+        """How many instances run its requests."""
+        return len(self._loaded.sessions)
 
     def acquire(self) -> ModelHandle:
         """Count one more user; an unload waits until all have released."""
@@ -55,10 +81,24 @@ class ServingVersion:
         await self.scheduler.drain()
         await self._released.wait()
 
+    async def finish(self) -> None:
+        """Wait until whoever has a handle is done, with what it submits from now on too; then take no more.
+
+        For a version that hands out no more handles while the server goes on.
+        """
+        await self._released.wait()
+        await self.scheduler.drain()
+
     async def close(self) -> None:
-        """End the instances, then free their sessions."""
+        """End the instances, then free their sessions. Later calls wait for the first one."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name=f"close {self.key}")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         await self.scheduler.close()
-        self._loaded.close()
+        # Freeing gigabytes of weights takes a while, in which the loop must go on answering.
+        await asyncio.to_thread(self._loaded.close)
 
 
 class ModelHandle:
@@ -90,6 +130,11 @@ class ModelHandle:
     def vision(self) -> VisionModel | None:
         """What images for this version go through; None for a model that takes tensors only."""
         return self._serving.vision
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the classes of each output that has a label file, index 0 first."""
+        return self._serving.labels
 
     @property
     def execution_providers(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import InvalidArgumentError, UnavailableError
+from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class RepositoryScan:
 
 
 def scan(roots: Sequence[Path]) -> RepositoryScan:
-    """Look at every model repository once. Plain files and hidden folders are skipped.
+    """Look at every model repository once. Plain files are skipped; a hidden folder is a model, as in Triton.
 
     Args:
         roots: the repositories; naming one twice is the same as once.
@@ -49,10 +49,7 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
     Raises:
         InvalidArgumentError: a root is missing, no folder, or cannot be listed.
     """
-    found: dict[str, list[Path]] = {}
-    for root in sorted({_resolved(root) for root in roots}):
-        for path in _folders(root):
-            found.setdefault(path.name, []).append(path)
+    found = list_folders(roots)
     models: list[ModelFolder] = []
     problems: dict[str, str] = {}
     for name, paths in sorted(found.items()):
@@ -66,6 +63,42 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
             except InvalidArgumentError as error:
                 problems[name] = error.message
     return RepositoryScan(tuple(models), problems)
+
+
+def list_folders(roots: Sequence[Path]) -> dict[str, list[Path]]:
+    """The folders of each name in the repositories: more than one is a model that is there twice.
+
+    Raises:
+        InvalidArgumentError: a root is missing, no folder, or cannot be listed.
+    """
+    found: dict[str, list[Path]] = {}
+    for root in sorted({_resolved(root) for root in roots}):
+        for path in _folders(root):
+            found.setdefault(path.name, []).append(path)
+    return found
+
+
+def find_folder(roots: Sequence[Path], name: str) -> ModelFolder:
+    """The folder of one model.
+
+    Args:
+        roots: the repositories.
+        name: a single folder's name.
+
+    Raises:
+        NotFoundError: no repository has it.
+        UnavailableError: more than one has; the message names them.
+        InvalidArgumentError: it cannot be listed.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise NotFoundError(f"{name!r} is not the name of a model folder")
+    paths = [root / name for root in sorted({_resolved(root) for root in roots})]
+    paths = [path for path in paths if _is_folder(path)]
+    if not paths:
+        raise NotFoundError(f"model '{name}' is not in {', '.join(map(str, roots)) or 'any repository'}")
+    if len(paths) > 1:
+        raise UnavailableError(f"{DUPLICATE}: {', '.join(map(str, paths))}")
+    return read_folder(paths[0])
 
 
 def _resolved(root: Path) -> Path:
@@ -129,7 +162,7 @@ def model_file(folder: ModelFolder, version: int, config: ModelConfig) -> Path:
 
 def _folders(root: Path) -> list[Path]:
     try:
-        return [entry for entry in root.iterdir() if not entry.name.startswith(".") and _is_folder(entry)]
+        return [entry for entry in root.iterdir() if _is_folder(entry)]
     except OSError as error:
         raise InvalidArgumentError(
             f"cannot list model repository {root} (--model-repository): {error.strerror}"

@@ -31,6 +31,17 @@ def keep_memory_warm() -> bool:
     return bool(mmap_set and trim_set)
 
 
+def release_freed_memory() -> bool:
+    """Give all that is free on glibc's heaps back to the kernel, after something large has gone for good.
+
+    Takes about 50 ms for each free gigabyte, and the next requests pay for their pages once.
+
+    Returns:
+        Whether there was any; False where the C library is not glibc.
+    """
+    return _is_glibc() and ctypes.CDLL(None).malloc_trim(0) == 1
+
+
 def _is_glibc() -> bool:
     names: dict[str, int] = getattr(os, "confstr_names", {})
     if "CS_GNU_LIBC_VERSION" not in names:

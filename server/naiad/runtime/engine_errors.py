@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from naiad.core.errors import InternalError, InvalidArgumentError, NaiadError, UnsupportedError
+from naiad.core.errors import InternalError, InvalidArgumentError, NaiadError
 
-_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : (\d+) : [A-Z_]+ : ")
 _SUFFIXES = r"\.(?:cc|cpp|cu|cuh|h|hpp|inc):\d+ "
 # A path with line, then the signature of the function: return type, name, arguments, qualifiers.
 _SIGNED_PLACE = re.compile(
@@ -17,18 +17,17 @@ _BARE_PLACE = re.compile(r"\b\w+" + _SUFFIXES + r"\w+ ")
 
 
 def clean_message(text: str) -> str:
-    """The engine's text on one line, without its error prefix and source places."""
+    """The engine's text on one line, without source places; its code is told as Triton tells it."""
+    code = _PREFIX.search(text)
     for pattern in (_PREFIX, _SIGNED_PLACE, _BARE_PLACE):
         text = pattern.sub("", text)
-    return " ".join(text.split())
+    cleaned = " ".join(text.split())
+    return f"onnx runtime error {code.group(1)}: {cleaned}" if code else cleaned
 
 
 def open_error(error: Exception) -> NaiadError:
-    """What to raise when the engine refuses a model: the file is at fault, or an operator is missing."""
-    message = clean_message(str(error))
-    if type(error).__name__ == "NotImplemented":
-        return UnsupportedError(message)
-    return InvalidArgumentError(message)
+    """What to raise when the engine refuses a model. Triton's kind: whatever the engine says is internal."""
+    return InternalError(clean_message(str(error)))
 
 
 def run_error(error: Exception) -> NaiadError:

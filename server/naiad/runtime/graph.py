@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError
 
-from naiad.core.errors import InvalidArgumentError, UnavailableError
+from naiad.core.errors import InternalError, InvalidArgumentError, UnavailableError
+from naiad.runtime.external_data import check_external_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -52,7 +53,9 @@ def prepare_model(
 
     Raises:
         UnavailableError: there is no such file, or it cannot be read.
-        InvalidArgumentError: the file is empty, cut short or not an ONNX model.
+        InternalError: the file is cut short or not an ONNX model.
+        InvalidArgumentError: the file is empty or has no graph, or its weights lie outside
+            its folder.
     """
     try:
         if path.stat().st_size > max_parsed_bytes or _is_ort_format(path):
@@ -61,6 +64,7 @@ def prepare_model(
     except OSError as error:
         raise UnavailableError(f"unable to read model file '{path}': {error.strerror}") from error
     model = _parse(path, content)
+    check_external_data(model, path.parent)
     unranked = frozenset(_unranked(model.graph))
     removed = _take_off_inputs(model, keep_inputs)
     if not removed:
@@ -82,8 +86,9 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise InvalidArgumentError(
-            f"model file '{path}' ({len(content)} bytes) is cut short or not an ONNX model"
+        # The words, and the kind, with which the engine and so Triton refuse such a file.
+        raise InternalError(
+            f"onnx runtime error 7: Load model from {path} failed:Protobuf parsing failed."
         ) from error
     if not model.ir_version or not model.graph.output:
         # Protobuf reads many other files, and files cut at the right byte, as messages without these fields.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import NaiadError, UnsupportedError
+from naiad.core.errors import UnsupportedError
 from naiad.runtime.engine_errors import clean_message, open_error, run_error
 from naiad.runtime.engine_types import tensor_spec
 from naiad.runtime.ort_environment import import_onnxruntime
@@ -168,7 +168,7 @@ def open_session(
             session = _create(ort, prepared, options, remaining)
         except errors as error:
             if remaining[0].name == CPU:
-                raise _named(config, open_error(error)) from error
+                raise open_error(error) from error
             dropped[remaining.pop(0).name] = clean_message(str(error))
             continue
         dropped |= _silently_dropped(session, remaining)
@@ -248,10 +248,6 @@ def _engine_errors(ort: Any) -> tuple[type[Exception], ...]:
         value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
     ]
     return (*own, ValueError, RuntimeError, TypeError)
-
-
-def _named(config: ModelConfig, error: NaiadError) -> NaiadError:
-    return type(error)(f"unable to load model '{config.name}': {error.message}")
 
 
 def _names(specs: Sequence[TensorSpec], datatype: DataType) -> frozenset[str]:

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from naiad.config.sequence_config import OldestStrategy
 from naiad.config.vision_config import ColorOrder, Layout
 from naiad.core.datatypes import DataType, zeros
 from naiad.core.errors import NaiadError
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.config.vision_config import InputConfig
+    from naiad.core.tensors import Array
     from naiad.runtime.session import Session
 
 
@@ -55,6 +59,10 @@ def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
     """
     outputs = [output.name for output in config.outputs] or [spec.name for spec in session.outputs()]
     inputs = [tensor for tensor in config.inputs if not tensor.optional]
+    if config.sequence_batching is not None:
+        # Callers never send these, and the graph wants them all the same.
+        inputs += config.sequence_batching.inputs
+        outputs += [state.name for state in config.sequence_batching.outputs if state.name not in outputs]
     guessed = any(WILDCARD in _graph_dims(tensor) for tensor in inputs)
     text = any(tensor.datatype is DataType.BYTES for tensor in inputs)
     runs: list[WarmupRun] = []
@@ -62,6 +70,7 @@ def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
     for batch_size in _batch_sizes(config):
         shapes = {tensor.name: _shape(config, tensor, batch_size) for tensor in inputs}
         feeds = {tensor.name: zeros(tensor.datatype, shapes[tensor.name]) for tensor in inputs}
+        feeds |= _correlation_ids(config, batch_size)
         started_ns = time.monotonic_ns()
         try:
             session.run(feeds, outputs)
@@ -80,8 +89,24 @@ def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
 def _batch_sizes(config: ModelConfig) -> Sequence[int]:
     if config.max_batch_size < 1:
         return [1]
-    preferred = config.dynamic_batching.preferred_batch_sizes if config.dynamic_batching else ()
+    preferred: Sequence[int] = ()
+    if config.dynamic_batching is not None:
+        preferred = config.dynamic_batching.preferred_batch_sizes
+    elif config.sequence_batching is not None:
+        strategy = config.sequence_batching.strategy
+        preferred = strategy.preferred_batch_sizes if isinstance(strategy, OldestStrategy) else ()
     return sorted({1, *preferred, config.max_batch_size})
+
+
+def _correlation_ids(config: ModelConfig, batch_size: int) -> dict[str, Array]:
+    """Text ids, which a graph may turn into numbers: what an empty text cannot be."""
+    sequences = config.sequence_batching
+    shape = (batch_size, 1) if config.max_batch_size > 0 else (1,)
+    return {
+        control.name: np.full(shape, b"0", dtype=np.object_)
+        for control in (sequences.controls if sequences else ())
+        if control.datatype is DataType.BYTES
+    }
 
 
 def _graph_dims(tensor: TensorConfig) -> tuple[int, ...]:

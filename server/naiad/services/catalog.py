@@ -9,25 +9,38 @@ from tritonclient.grpc import service_pb2 as pb
 from naiad import __version__
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
-from naiad.lifecycle.states import ReadyState
 from naiad.services.status import titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from naiad.config.model_config import ModelConfig, TensorConfig
-    from naiad.config.server_config import ServerConfig
-    from naiad.lifecycle.manager import Model, ModelManager
+    from naiad.lifecycle.manager import ModelManager
+    from naiad.lifecycle.registry import IndexEntry
     from naiad.lifecycle.version import ModelHandle, ServingVersion
     from naiad.telemetry.statistics import Duration
 
-EXTENSIONS = ("model_repository", "model_configuration", "binary_tensor_data", "parameters", "statistics")
-"""The protocol extensions that this server serves."""
+EXTENSIONS = (
+    "classification",
+    "sequence",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+)
+"""The protocol extensions that this server serves, in Triton's order."""
 
 
-def server_metadata(config: ServerConfig) -> pb.ServerMetadataResponse:
+def server_metadata(server_id: str) -> pb.ServerMetadataResponse:
     """Name, version, extensions."""
-    return pb.ServerMetadataResponse(name=config.server_id, version=__version__, extensions=EXTENSIONS)
+    return pb.ServerMetadataResponse(name=server_id, version=__version__, extensions=EXTENSIONS)
 
 
 def model_metadata(
@@ -117,20 +130,17 @@ def _statistics(serving: ServingVersion) -> pb.ModelStatistics:
     )
 
 
-def repository_index(manager: ModelManager, *, ready_only: bool) -> pb.RepositoryIndexResponse:
-    """One entry a version; a model whose folder could not be read has one entry with only its name."""
+def repository_index(entries: Iterable[IndexEntry]) -> pb.RepositoryIndexResponse:
+    """One entry a version; a model of which no version is known has one entry with only its name."""
     response = pb.RepositoryIndexResponse()
-    for model in manager.models():
-        _index_model(response, model, ready_only=ready_only)
-    return response
-
-
-def _index_model(response: pb.RepositoryIndexResponse, model: Model, *, ready_only: bool) -> None:
-    if not model.versions and not ready_only:
-        response.models.add(name=model.name)
-    for number, entry in sorted(model.versions.items()):
-        if ready_only and entry.state is not ReadyState.READY:
+    for entry in entries:
+        if entry.version is None or entry.state is None:
+            response.models.add(name=entry.name)
             continue
         response.models.add(
-            name=model.name, version=str(number), state=entry.state.value, reason=titled(entry.reason)
+            name=entry.name,
+            version=str(entry.version),
+            state=entry.state.value,
+            reason=titled(entry.reason),
         )
+    return response

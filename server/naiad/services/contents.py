@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
+from naiad.services.shared_memory.parameters import parse_shm_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,33 +59,75 @@ _FIELD_DATATYPE = {
 }
 
 
-def bind_contents(request: ModelInferRequest) -> list[bytes | list[bytes]]:
-    """The data of each input, in request order: raw bytes, or the elements of a typed BYTES tensor.
+Content = bytes | memoryview | list[bytes]
+"""An input's data: its bytes, or the elements of a BYTES tensor one by one."""
+
+
+class SharedMemory(Protocol):
+    """Where inputs that lie in shared memory are read from."""
+
+    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
+        """A copy of that range; raises NaiadError."""
+        ...
+
+
+def bind_contents(
+    request: ModelInferRequest, data: Sequence[Content | None] | None, shared_memory: SharedMemory
+) -> list[Content]:
+    """The data of each input, in request order.
+
+    Args:
+        request: the message; inputs whose parameters name a region are read from it.
+        data: what came beside the message, one entry an input; None when the message carries it itself.
+        shared_memory: the registered regions.
 
     Raises:
-        InvalidArgumentError: typed and raw contents are mixed, a typed field does not suit its datatype, or
-            an input has no data.
+        InvalidArgumentError: typed and raw contents are mixed, a typed field does not suit its datatype,
+            an input has no data, or a range lies outside its region.
+        NotFoundError: no such region.
     """
-    raw = request.raw_input_contents
-    data: list[bytes | list[bytes]] = []
+    bound: list[Content] = []
     next_raw = 0
-    for tensor in request.inputs:
-        if tensor.HasField("contents"):
-            if raw:
+    for index, tensor in enumerate(request.inputs):
+        shared = parse_shm_parameters(tensor.parameters, tensor.name) if tensor.parameters else None
+        if shared is not None:
+            if tensor.HasField("contents") or (data is not None and data[index] is not None):
                 raise InvalidArgumentError(
-                    "contents field must not be specified when using raw_input_contents for "
+                    f"unexpected 'content' provided when using shared memory for input tensor "
                     f"'{tensor.name}' for model '{request.model_name}'"
                 )
-            data.append(_typed(tensor.contents, tensor.datatype, tensor.name, request.model_name))
-        elif next_raw < len(raw):
-            data.append(raw[next_raw])
+            bound.append(shared_memory.read(shared.region, shared.offset, shared.byte_size))
+        elif data is not None:
+            bound.append(_given(data[index], tensor.name, request.model_name))
+        elif tensor.HasField("contents"):
+            bound.append(_only_typed(request, tensor))
+        elif next_raw < len(request.raw_input_contents):
+            bound.append(request.raw_input_contents[next_raw])
             next_raw += 1
         else:
-            raise InvalidArgumentError(
-                f"unable to find data for input tensor '{tensor.name}' for model "
-                f"'{request.model_name}' in request."
-            )
-    return data
+            raise _no_data(tensor.name, request.model_name)
+    return bound
+
+
+def _given(content: Content | None, name: str, model: str) -> Content:
+    if content is None:
+        raise _no_data(name, model)
+    return content
+
+
+def _no_data(name: str, model: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"unable to find data for input tensor '{name}' for model '{model}' in request."
+    )
+
+
+def _only_typed(request: ModelInferRequest, tensor: ModelInferRequest.InferInputTensor) -> Content:
+    if request.raw_input_contents:
+        raise InvalidArgumentError(
+            "contents field must not be specified when using raw_input_contents for "
+            f"'{tensor.name}' for model '{request.model_name}'"
+        )
+    return _typed(tensor.contents, tensor.datatype, tensor.name, request.model_name)
 
 
 def _typed(contents: InferTensorContents, datatype: str, name: str, model: str) -> bytes | list[bytes]:
@@ -123,7 +166,13 @@ def element_count(shape: Sequence[int], name: str) -> int:
 
 
 def numeric_array(
-    data: bytes, datatype: DataType, shape: tuple[int, ...], *, name: str, model: str, prefix: str
+    data: bytes | memoryview,
+    datatype: DataType,
+    shape: tuple[int, ...],
+    *,
+    name: str,
+    model: str,
+    prefix: str,
 ) -> Array:
     """View raw bytes as an array, without copying.
 
@@ -145,9 +194,7 @@ def numeric_array(
     return np.frombuffer(data, dtype=datatype.numpy).reshape(shape)
 
 
-def bytes_array(
-    data: bytes | list[bytes], shape: tuple[int, ...], *, name: str, model: str, prefix: str
-) -> Array:
+def bytes_array(data: Content, shape: tuple[int, ...], *, name: str, model: str, prefix: str) -> Array:
     """Take a BYTES tensor apart into an object array of `bytes`.
 
     Raises:
@@ -157,7 +204,7 @@ def bytes_array(
     if isinstance(data, list):
         elements = data
     else:
-        elements = _elements(data, expected, name=name, model=model, prefix=prefix)
+        elements = _elements(bytes(data), expected, name=name, model=model, prefix=prefix)
     if len(elements) < expected:
         raise InvalidArgumentError(
             f"{prefix}expected {expected} string elements for inference input '{name}' for model '{model}', "
@@ -174,8 +221,9 @@ def bytes_array(
 
 
 def _elements(data: bytes, expected: int, *, name: str, model: str, prefix: str) -> list[bytes]:
+    """The elements of length-prefixed data. One that is cut short counts, as in Triton, but is never used."""
     elements: list[bytes] = []
-    position = 0
+    position = cut_short = 0
     while position < len(data) and len(elements) <= expected:
         left = len(data) - position
         if left < _LENGTH.size:
@@ -186,10 +234,14 @@ def _elements(data: bytes, expected: int, *, name: str, model: str, prefix: str)
             )
         (length,) = _LENGTH.unpack_from(data, position)
         position += _LENGTH.size
-        if position + length > len(data):
-            break  # the element is cut short: it does not count, and the count tells
         elements.append(data[position : position + length])
         position += length
+        cut_short = max(0, position - len(data))
+    if cut_short and len(elements) == expected:
+        raise InvalidArgumentError(
+            f"{prefix}incomplete string data for inference input '{name}' for model '{model}', expecting "
+            f"string of length {len(elements[-1]) + cut_short} but only {len(elements[-1])} bytes available"
+        )
     return elements
 
 
@@ -198,3 +250,10 @@ def raw_contents(array: Array, datatype: DataType) -> bytes:
     if datatype is DataType.BYTES:
         return b"".join(_LENGTH.pack(len(element)) + element for element in array.reshape(-1).tolist())
     return array.tobytes()
+
+
+def raw_view(array: Array, datatype: DataType) -> bytes | memoryview:
+    """The same without a copy where the array already lies in memory as the wire has it."""
+    if datatype is DataType.BYTES or not array.size:
+        return raw_contents(array, datatype)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,22 +1,24 @@
-"""Triton's inference messages to domain requests and back, with Triton's checks in Triton's order."""
+"""Triton's inference messages to domain requests, with Triton's checks in Triton's order."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from tritonclient.grpc import service_pb2 as pb
-
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD, InferRequest
-from naiad.services.contents import INT64_MAX, bind_contents, bytes_array, numeric_array, raw_contents
+from naiad.services.contents import INT64_MAX, bytes_array, numeric_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tritonclient.grpc import service_pb2 as pb
+
     from naiad.config.model_config import ModelConfig, TensorConfig
-    from naiad.core.tensors import Array, InferResponse
+    from naiad.core.tensors import Array
+    from naiad.services.contents import Content
+    from naiad.services.parameters import RequestParameters
 
 _BATCH_NOTE = (
     " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended "
@@ -28,12 +30,6 @@ _BATCH_NOTE = (
 
 HEAVY_TEXT_BYTES = 64 * 1024
 """Bytes of a request with text above which it is converted off the event loop."""
-
-HEAVY_TEXTS = 4_096
-"""Texts of an output above which the response is converted off the event loop."""
-
-ENVELOPE_BYTES = 128
-"""What a stream may add around an answer: its own message, the final-response parameter."""
 
 INT64_MIN = -INT64_MAX - 1
 
@@ -47,8 +43,9 @@ def parse_version(text: str) -> int | None:
     if not text:
         return None
     # As C's stol, which Triton uses, reads it: leading blanks and what follows the digits are passed over.
-    digits = re.match(r"[ \t\n\v\f\r]*([+-]?[0-9]+)", text)
-    version = int(digits.group(1)) if digits else None
+    digits = re.match(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,20})", text)
+    # Twenty digits are too many already, and Python refuses to look at thousands.
+    version = int("".join(digits.groups())) if digits else None
     if version is None or not INT64_MIN <= version <= INT64_MAX:
         raise InvalidArgumentError(
             f"failed to get model version from specified version string '{text}' (details: stol), "
@@ -61,44 +58,58 @@ def parse_version(text: str) -> int | None:
     return version
 
 
-def is_heavy_request(message: pb.ModelInferRequest) -> bool:
+def is_heavy_request(message: pb.ModelInferRequest, contents: Sequence[Content]) -> bool:
     """Whether `to_domain` belongs off the event loop: texts are taken apart one by one."""
-    return any(tensor.datatype == DataType.BYTES.value for tensor in message.inputs) and (
-        sum(map(len, message.raw_input_contents)) > HEAVY_TEXT_BYTES
+    return any(
+        tensor.datatype == DataType.BYTES.value and len(content) > HEAVY_TEXT_BYTES
+        for tensor, content in zip(message.inputs, contents, strict=True)
     )
 
 
-def is_heavy_response(response: InferResponse) -> bool:
-    """Whether `to_protobuf` belongs off the event loop."""
-    return any(array.dtype.hasobject and array.size > HEAVY_TEXTS for array in response.outputs.values())
+def check_declared(message: pb.ModelInferRequest, config: ModelConfig) -> tuple[str, ...] | None:
+    """Check what comes before the inputs' data is looked at: names given twice, outputs that are not there.
+
+    Returns:
+        The requested outputs, sorted; None for all.
+
+    Raises:
+        InvalidArgumentError: the first fault, in Triton's words.
+    """
+    prefix = _prefix(message)
+    _check_duplicates(message, prefix)
+    return _requested_outputs(message, config, prefix)
 
 
-def to_domain(message: pb.ModelInferRequest, config: ModelConfig, deadline_ns: int | None) -> InferRequest:
+def to_domain(
+    message: pb.ModelInferRequest,
+    config: ModelConfig,
+    parameters: RequestParameters,
+    outputs: tuple[str, ...] | None,
+    contents: Sequence[Content],
+    *,
+    deadline_ns: int | None,
+) -> InferRequest:
     """The request in domain terms, validated against the config of the version that will answer.
 
-    Inputs are views of the message's bytes: the message must outlive the request.
+    Args:
+        message: Triton's message.
+        config: the config of the version that will answer.
+        parameters: the message's, read already.
+        outputs: from `check_declared`.
+        contents: the inputs' data, from `bind_contents`; the request's tensors are views of it.
+        deadline_ns: the caller's deadline on the monotonic clock.
 
     Raises:
         InvalidArgumentError: the first fault in Triton's order of checks, in Triton's words.
     """
-    prefix = f"[request id: {message.id or '<id_unknown>'}] "
-    _check_duplicates(message, prefix)
-    outputs = _requested_outputs(message, config, prefix)
-    data = bind_contents(message)
+    prefix = _prefix(message)
     specs = _declared(message, config, prefix)
     batch_size = _batch_size(message, specs, config, prefix)
     for tensor, spec in zip(message.inputs, specs, strict=True):
         _check_tensor(tensor, spec, config, prefix)
     arrays: dict[str, Array] = {}
-    for tensor, spec, content in zip(message.inputs, specs, data, strict=True):
-        shape = tuple(tensor.shape)
-        if spec.datatype is DataType.BYTES:
-            arrays[spec.name] = bytes_array(content, shape, name=spec.name, model=config.name, prefix=prefix)
-        else:
-            assert isinstance(content, bytes)
-            arrays[spec.name] = numeric_array(
-                content, spec.datatype, shape, name=spec.name, model=config.name, prefix=prefix
-            )
+    for tensor, spec, content in zip(message.inputs, specs, contents, strict=True):
+        arrays[spec.name] = _array(content, spec, tuple(tensor.shape), config.name, prefix)
     if batch_size < 1:
         raise InvalidArgumentError(
             f"{prefix}inference request batch-size must be >= 1 for '{config.name}', got {batch_size}"
@@ -111,7 +122,25 @@ def to_domain(message: pb.ModelInferRequest, config: ModelConfig, deadline_ns: i
         batch_size=batch_size,
         request_id=message.id,
         deadline_ns=deadline_ns,
+        priority=parameters.priority,
+        timeout_us=parameters.timeout_us,
+        sequence_id=parameters.sequence_id,
+        sequence_start=parameters.sequence_start,
+        sequence_end=parameters.sequence_end,
+        parameters=parameters.custom,
     )
+
+
+def _array(content: Content, spec: TensorConfig, shape: tuple[int, ...], model: str, prefix: str) -> Array:
+    if spec.datatype is DataType.BYTES:
+        return bytes_array(content, shape, name=spec.name, model=model, prefix=prefix)
+    if isinstance(content, list):  # elements of another datatype's typed BYTES field
+        content = b"".join(content)
+    return numeric_array(content, spec.datatype, shape, name=spec.name, model=model, prefix=prefix)
+
+
+def _prefix(message: pb.ModelInferRequest) -> str:
+    return f"[request id: {message.id or '<id_unknown>'}] "
 
 
 def _check_duplicates(message: pb.ModelInferRequest, prefix: str) -> None:
@@ -229,33 +258,3 @@ def _check_tensor(
 
 def _dims(dims: Sequence[int]) -> str:
     return "[" + ",".join(map(str, dims)) + "]"
-
-
-def to_protobuf(
-    response: InferResponse, message: pb.ModelInferRequest, config: ModelConfig, max_bytes: int
-) -> pb.ModelInferResponse:
-    """The answer: outputs sorted by name, raw contents in the same order.
-
-    Raises:
-        InvalidArgumentError: the answer is larger than a message may be.
-    """
-    _check_size(sum(array.nbytes for array in response.outputs.values()), max_bytes)
-    answer = pb.ModelInferResponse(
-        model_name=message.model_name, model_version=str(response.model.version), id=message.id
-    )
-    datatypes = {output.name: output.datatype for output in config.outputs}
-    for name, array in response.outputs.items():
-        datatype = datatypes[name]
-        answer.outputs.add(name=name, datatype=datatype.value, shape=array.shape)
-        answer.raw_output_contents.append(raw_contents(array, datatype))
-    _check_size(answer.ByteSize(), max_bytes)
-    return answer
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    # A message that gRPC itself finds too large would end a whole stream.
-    if size + ENVELOPE_BYTES > max_bytes:
-        raise InvalidArgumentError(
-            f"Response has byte size {size} which exceeds gRPC's byte size limit {max_bytes}. "
-            "(--grpc-max-message-bytes)"
-        )

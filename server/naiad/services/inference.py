@@ -1,196 +1,195 @@
-"""`inference.GRPCInferenceService`: Triton's service, answered by the data plane."""
+"""`inference.GRPCInferenceService`: Triton's service over gRPC. Reads and writes the wire, no more."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from naiad.core.errors import UnavailableError, UnsupportedError
 from naiad.services import catalog
-from naiad.services.conversion import (
-    is_heavy_request,
-    is_heavy_response,
-    parse_version,
-    to_domain,
-    to_protobuf,
-)
-from naiad.services.parameters import NO_SHARED_MEMORY, check_parameters, check_tensor_parameters
+from naiad.services.answer import is_heavy_response
+from naiad.services.forwarding import forwarded
+from naiad.services.replies import to_protobuf
 from naiad.services.status import rpc, status_of
 from naiad.services.streams import OrderedStream
+from naiad.telemetry.tracing import FrontEnd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import re
+    from collections.abc import AsyncIterator, Mapping
 
     from grpc.aio import ServicerContext
 
-    from naiad.config.server_config import ServerConfig
-    from naiad.dataplane import DataPlane
-    from naiad.services.calls import Calls
+    from naiad.services.answer import InferAnswer
+    from naiad.services.triton import TritonService
 
     Context = ServicerContext[Any, Any]
 
-_NOT_BY_RPC = "explicit model load / unload is not allowed if polling is enabled"
+GRPC_ERROR = "triton_grpc_error"
+"""The header by which a client asks that a failed request ends its stream with the real status."""
+
+FINAL_RESPONSE = "triton_final_response"
 
 
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # untyped base
-    """Answers unmodified Triton clients.
+    """Answers unmodified Triton clients: each method hands its message to `TritonService`."""
 
-    RPCs that Naiad does not serve answer UNIMPLEMENTED and say so.
-    """
+    def __init__(
+        self,
+        triton: TritonService,
+        *,
+        max_message_bytes: int,
+        stream_max_in_flight: int,
+        forward_pattern: re.Pattern[str] | None,
+    ) -> None:
+        """Create the service.
 
-    def __init__(self, dataplane: DataPlane, config: ServerConfig, calls: Calls) -> None:
-        self._dataplane = dataplane
-        self._manager = dataplane.manager
-        self._config = config
-        self.calls = calls
+        Args:
+            triton: what answers.
+            max_message_bytes: the largest reply.
+            stream_max_in_flight: messages of one stream that are worked on at once.
+            forward_pattern: which headers become parameters of a request; None for none.
+        """
+        self._triton = triton
+        self._max_message_bytes = max_message_bytes
+        self._stream_max_in_flight = stream_max_in_flight
+        self._forward_pattern = forward_pattern
+        self.calls = triton.calls
 
     @rpc
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
-        """True for as long as the process answers."""
-        if self.calls.is_draining:
-            raise UnavailableError("Server exiting")
-        return pb.ServerLiveResponse(live=True)
+        """See `TritonService.server_live`."""
+        return pb.ServerLiveResponse(live=self._triton.server_live())
 
     @rpc
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """Whether requests can be sent: every model is loaded, or with lenient readiness the server is up."""
-        return pb.ServerReadyResponse(ready=self.is_ready())
-
-    def is_ready(self) -> bool:
-        """The readiness rule, shared with the health service."""
-        if not self._dataplane.accepting:
-            return False
-        return not self._config.strict_readiness or self._manager.all_ready()
+        """See `TritonService.server_ready`."""
+        return pb.ServerReadyResponse(ready=self._triton.server_ready())
 
     @rpc
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
-        """Whether the version answers; an unknown model is not ready, and no error."""
-        return pb.ModelReadyResponse(
-            ready=self._manager.is_ready(request.name, parse_version(request.version))
-        )
+        """See `TritonService.model_ready`."""
+        return pb.ModelReadyResponse(ready=self._triton.model_ready(request.name, request.version))
 
     @rpc
     async def ServerMetadata(
-        self,
-        request: pb.ServerMetadataRequest,
-        context: Context,
+        self, request: pb.ServerMetadataRequest, context: Context
     ) -> pb.ServerMetadataResponse:
-        """Name, version and the extensions that are really served."""
-        return catalog.server_metadata(self._config)
+        """See `TritonService.server_metadata`."""
+        return self._triton.server_metadata()
 
     @rpc
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
         """Names, datatypes and shapes; the execution providers travel as trailing metadata."""
-        with self._dataplane.acquire(request.name, parse_version(request.version)) as handle:
+        with self._triton.acquire(request.name, request.version) as handle:
             context.set_trailing_metadata(catalog.provider_metadata(handle))
-            ready = self._manager.ready_versions(request.name)
-            return catalog.model_metadata(handle, [serving.key.version for serving in ready], request)
+            return self._triton.model_metadata(request)
 
     @rpc
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        """The config that is in force: normalised and completed."""
-        with self._dataplane.acquire(request.name, parse_version(request.version)) as handle:
-            return pb.ModelConfigResponse(config=handle.config.message)
+        """See `TritonService.model_config`."""
+        return self._triton.model_config(request)
 
     @rpc
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
-        """Counts and times of one model, or of all ready ones."""
-        return catalog.model_statistics(self._manager, request.name, parse_version(request.version))
+        """See `TritonService.model_statistics`."""
+        return self._triton.model_statistics(request)
 
     @rpc
     async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, context: Context
     ) -> pb.RepositoryIndexResponse:
-        """Every known version with its state and, if it is not ready, the reason."""
-        if request.repository_name:
-            raise UnsupportedError("'repository_name' specification is not supported")
-        return catalog.repository_index(self._manager, ready_only=request.ready)
+        """See `TritonService.repository_index`."""
+        return await self._triton.repository_index(request)
 
     @rpc
     async def RepositoryModelLoad(
-        self,
-        request: pb.RepositoryModelLoadRequest,
-        context: Context,
+        self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        """Refused: models are loaded at start."""
-        raise UnavailableError(_NOT_BY_RPC)
+        """See `TritonService.load`."""
+        return await self._triton.load(request)
 
     @rpc
     async def RepositoryModelUnload(
-        self,
-        request: pb.RepositoryModelUnloadRequest,
-        context: Context,
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        """Refused: models are unloaded at exit."""
-        raise UnavailableError(_NOT_BY_RPC)
+        """See `TritonService.unload`."""
+        return await self._triton.unload(request)
 
     @rpc
     async def SystemSharedMemoryStatus(
         self, request: pb.SystemSharedMemoryStatusRequest, context: Context
     ) -> pb.SystemSharedMemoryStatusResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.system_shared_memory_status`."""
+        return self._triton.system_shared_memory_status(request)
 
     @rpc
     async def SystemSharedMemoryRegister(
         self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
     ) -> pb.SystemSharedMemoryRegisterResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.system_shared_memory_register`."""
+        return self._triton.system_shared_memory_register(request)
 
     @rpc
     async def SystemSharedMemoryUnregister(
         self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.system_shared_memory_unregister`."""
+        return self._triton.system_shared_memory_unregister(request)
 
     @rpc
     async def CudaSharedMemoryStatus(
         self, request: pb.CudaSharedMemoryStatusRequest, context: Context
     ) -> pb.CudaSharedMemoryStatusResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.cuda_shared_memory_status`."""
+        return self._triton.cuda_shared_memory_status(request)
 
     @rpc
     async def CudaSharedMemoryRegister(
         self, request: pb.CudaSharedMemoryRegisterRequest, context: Context
     ) -> pb.CudaSharedMemoryRegisterResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.cuda_shared_memory_register`."""
+        return self._triton.cuda_shared_memory_register(request)
 
     @rpc
     async def CudaSharedMemoryUnregister(
         self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
     ) -> pb.CudaSharedMemoryUnregisterResponse:
-        """Not served."""
-        raise UnsupportedError(NO_SHARED_MEMORY)
+        """See `TritonService.cuda_shared_memory_unregister`."""
+        return self._triton.cuda_shared_memory_unregister(request)
 
     @rpc
     async def TraceSetting(
         self, request: pb.TraceSettingRequest, context: Context
     ) -> pb.TraceSettingResponse:
-        """Not served."""
-        raise UnsupportedError("Naiad does not serve trace settings")
+        """See `TritonService.trace_setting`."""
+        return self._triton.trace_setting(request)
 
     @rpc
     async def LogSettings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
-        """Not served."""
-        raise UnsupportedError("Naiad does not serve log settings by RPC")
+        """See `TritonService.log_settings`."""
+        return self._triton.log_settings(request)
 
     @rpc
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Run one request."""
-        return await self._infer(request, deadline_ns(context))
+        call = self._call(context)
+        answer = await self._triton.infer(
+            request,
+            deadline_ns=call.deadline_ns,
+            headers=call.headers,
+            forwarded=call.forwarded,
+            front_end=FrontEnd.GRPC,
+        )
+        return await self._reply(answer)
 
     @rpc
     async def ModelStreamInfer(
@@ -198,40 +197,70 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         request_iterator: AsyncIterator[pb.ModelInferRequest],
         context: Context,
     ) -> None:
-        """Run a stream of requests; answers come in request order, faults in-band."""
-        deadline = deadline_ns(context)
+        """Run a stream of requests; answers come in request order, faults in-band.
+
+        With the header `triton_grpc_error: true` the first request that fails in the model ends the stream
+        with the real status, and the requests after it are cancelled.
+        """
+        call = self._call(context)
         stream = OrderedStream(
             request_iterator,
-            lambda message: self._stream_infer(message, deadline),
-            limit=self._config.stream_max_in_flight,
+            lambda message: self._stream_infer(message, call),
+            limit=self._stream_max_in_flight,
             calls=self.calls,
         )
         await stream.run(context.write)
 
-    async def _infer(self, message: pb.ModelInferRequest, deadline: int | None) -> pb.ModelInferResponse:
-        version = parse_version(message.model_version)
-        with self._dataplane.acquire(message.model_name, version) as handle:
-            check_parameters(message.parameters)
-            check_tensor_parameters(message)
-            convert = partial(to_domain, message, handle.config, deadline)
-            request = await asyncio.to_thread(convert) if is_heavy_request(message) else convert()
-            response = await self._dataplane.infer(handle, request)
-            limit = self._config.grpc_max_message_bytes
-            answer = partial(to_protobuf, response, message, handle.config, limit)
-            return await asyncio.to_thread(answer) if is_heavy_response(response) else answer()
-
-    async def _stream_infer(
-        self, message: pb.ModelInferRequest, deadline: int | None
-    ) -> pb.ModelStreamInferResponse:
+    async def _stream_infer(self, message: pb.ModelInferRequest, call: _Call) -> pb.ModelStreamInferResponse:
         try:
-            answer = await self._infer(message, deadline)
-        except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
-            return pb.ModelStreamInferResponse(
-                error_message=status_of(error).message,
-                infer_response=pb.ModelInferResponse(id=message.id),
+            admitted = await self._triton.admit(
+                message,
+                deadline_ns=call.deadline_ns,
+                headers=call.headers,
+                forwarded=call.forwarded,
+                front_end=FrontEnd.GRPC,
             )
-        answer.parameters["triton_final_response"].bool_param = True
-        return pb.ModelStreamInferResponse(infer_response=answer)
+        except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
+            return _fault(error, pb.ModelInferResponse(id=message.id))
+        try:
+            with admitted:
+                reply = await self._reply(await admitted.answer())
+        except Exception as error:
+            if call.ends_stream_on_error:
+                raise
+            failed = pb.ModelInferResponse(
+                model_name=message.model_name, model_version=message.model_version, id=message.id
+            )
+            failed.parameters[FINAL_RESPONSE].bool_param = True
+            return _fault(error, failed)
+        reply.parameters[FINAL_RESPONSE].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=reply)
+
+    async def _reply(self, answer: InferAnswer) -> pb.ModelInferResponse:
+        write = partial(to_protobuf, answer, self._max_message_bytes)
+        return await asyncio.to_thread(write) if is_heavy_response(answer.response) else write()
+
+    def _call(self, context: Context) -> _Call:
+        metadata = context.invocation_metadata() or ()
+        return _Call(
+            deadline_ns=deadline_ns(context),
+            headers={key: str(value) for key, value in metadata} if self._triton.wants_headers else {},
+            forwarded=forwarded(metadata, self._forward_pattern) if self._forward_pattern else None,
+            ends_stream_on_error=(GRPC_ERROR, "true") in metadata,
+        )
+
+
+class _Call(NamedTuple):
+    """What a call brings beside its messages."""
+
+    deadline_ns: int | None
+    headers: Mapping[str, str]
+    forwarded: Mapping[str, str] | None
+    ends_stream_on_error: bool
+
+
+def _fault(error: Exception, response: pb.ModelInferResponse) -> pb.ModelStreamInferResponse:
+    return pb.ModelStreamInferResponse(error_message=status_of(error).message, infer_response=response)
 
 
 def deadline_ns(context: Context) -> int | None:

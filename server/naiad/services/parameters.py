@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import InvalidArgumentError, UnsupportedError
+from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
+    from tritonclient.grpc.service_pb2 import InferParameter
 
-NO_SHARED_MEMORY = "Naiad does not serve client shared memory"
+    from naiad.core.tensors import Parameter
+
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 
+_UINT64 = 2**64 - 1
 _EXPECTED_KINDS = {
     "sequence_id": (("int64_param", "string_param"), "int64_param or string_param."),
     "sequence_start": (("bool_param",), "bool_param."),
@@ -25,46 +28,73 @@ _EXPECTED_KINDS = {
 _CUSTOM_KINDS = ("int64_param", "bool_param", "string_param", "double_param")
 
 
-def check_parameters(parameters: Mapping[str, InferParameter]) -> None:
-    """Check every request parameter's type.
+@dataclass(frozen=True, slots=True)
+class RequestParameters:
+    """What a request's parameters say; the defaults are those of a request without any.
+
+    `priority` 0 leaves it to the model, 1 is the highest. `timeout_us` is for the model's queue policy; 0
+    says nothing. `sequence_id` 0 or "" belongs to no sequence. `custom` are the caller's own keys.
+    """
+
+    priority: int = 0
+    timeout_us: int = 0
+    sequence_id: int | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    custom: Mapping[str, Parameter] | None = None
+
+
+_NONE = RequestParameters()
+
+
+def read_parameters(
+    parameters: Mapping[str, InferParameter], forwarded: Mapping[str, str] | None = None
+) -> RequestParameters:
+    """Check every request parameter's type and read them all.
+
+    Args:
+        parameters: the message's.
+        forwarded: headers that are to be custom parameters; the message's own win.
 
     Raises:
         InvalidArgumentError: a known key has the wrong type or value, or a `triton_` key is not allowed.
     """
+    if not parameters and not forwarded:
+        return _NONE
+    known: dict[str, Parameter] = {}
+    custom: dict[str, Parameter] = dict(forwarded or {})
     for key, parameter in parameters.items():
-        kind = parameter.WhichOneof("parameter_choice")
-        expected = _EXPECTED_KINDS.get(key)
-        if expected is not None:
-            kinds, text = expected
-            if kind not in kinds:
-                raise InvalidArgumentError(f"invalid value type for '{key}' parameter, expected {text}")
-            if key == "priority" and kind == "int64_param" and parameter.int64_param < 0:
-                raise InvalidArgumentError("invalid value for 'priority', expected value >= 0.")
-        elif key.startswith("triton_"):
-            raise InvalidArgumentError(
-                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following "
-                f"keys starting with 'triton_' are allowed: {EMPTY_FINAL_RESPONSE}"
-            )
-        elif kind not in _CUSTOM_KINDS:
-            raise InvalidArgumentError(
-                f"invalid value type for '{key}' parameter, "
-                "expected int64_param, bool_param, or string_param."
-            )
+        value = _value(key, parameter)
+        (known if key in _EXPECTED_KINDS else custom)[key] = value
+    sequence_id = known.get("sequence_id", 0)
+    return RequestParameters(
+        priority=int(known.get("priority", 0)),
+        # Triton reads it as unsigned: a negative one is so long that no policy takes it.
+        timeout_us=max(0, int(known.get("timeout", 0))),
+        sequence_id=sequence_id if isinstance(sequence_id, str) else int(sequence_id) & _UINT64,
+        sequence_start=bool(known.get("sequence_start", False)),
+        sequence_end=bool(known.get("sequence_end", False)),
+        custom=custom or None,
+    )
 
 
-def check_tensor_parameters(message: ModelInferRequest) -> None:
-    """Refuse what a tensor's parameters ask for and this server does not do, rather than answer without it.
-
-    Raises:
-        UnsupportedError: a tensor is to be in shared memory, or an output to come as classes.
-    """
-    for tensor in (*message.inputs, *message.outputs):
-        for key in tensor.parameters:
-            if key.startswith("shared_memory_"):
-                raise UnsupportedError(
-                    f"{NO_SHARED_MEMORY}: send and fetch tensor '{tensor.name}' in the messages"
-                )
-            if key == "classification":
-                raise UnsupportedError(
-                    f"classification of output '{tensor.name}' is not served: ask for the tensor itself"
-                )
+def _value(key: str, parameter: InferParameter) -> Parameter:
+    kind = parameter.WhichOneof("parameter_choice")
+    expected = _EXPECTED_KINDS.get(key)
+    if expected is not None:
+        kinds, text = expected
+        if kind not in kinds:
+            raise InvalidArgumentError(f"invalid value type for '{key}' parameter, expected {text}")
+        if key == "priority" and kind == "int64_param" and parameter.int64_param < 0:
+            raise InvalidArgumentError("invalid value for 'priority', expected value >= 0.")
+    elif key.startswith("triton_"):
+        raise InvalidArgumentError(
+            "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following "
+            f"keys starting with 'triton_' are allowed: {EMPTY_FINAL_RESPONSE}"
+        )
+    elif kind not in _CUSTOM_KINDS:
+        raise InvalidArgumentError(
+            f"invalid value type for '{key}' parameter, expected int64_param, bool_param, or string_param."
+        )
+    value: Parameter = getattr(parameter, kind)
+    return value

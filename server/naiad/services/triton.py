@@ -3,3 +3,371 @@
 Messages are Triton's protobuf messages; a front end only reads and writes its wire. Every method raises
 `NaiadError`s, which a front end maps by its table (`services/status.py`).
 """
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from tritonclient.grpc import service_pb2 as pb
+
+from naiad.core.errors import InvalidArgumentError, UnavailableError, UnsupportedError
+from naiad.lifecycle.control import LoadOverride
+from naiad.services import catalog, settings
+from naiad.services.answer import Placements, is_heavy_response, make_answer
+from naiad.services.contents import bind_contents
+from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
+from naiad.services.parameters import read_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from naiad.core.tensors import InferResponse
+    from naiad.dataplane import DataPlane
+    from naiad.lifecycle.version import ModelHandle
+    from naiad.services.answer import InferAnswer
+    from naiad.services.calls import Calls
+    from naiad.services.contents import Content
+    from naiad.services.shared_memory.regions import Regions
+    from naiad.telemetry.log_settings import LogSettings
+    from naiad.telemetry.tracing import FrontEnd, RequestTrace, TraceManager
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class TritonService:
+    """Answers the calls of Triton's protocol. Used on the event loop's thread."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        calls: Calls,
+        regions: Regions,
+        traces: TraceManager,
+        logs: LogSettings,
+        server_id: str,
+        strict_readiness: bool,
+    ) -> None:
+        """Create the service.
+
+        Args:
+            dataplane: where requests are run.
+            calls: the calls at work, counted by the front ends.
+            regions: the registered shared memory.
+            traces: which requests are traced.
+            logs: what is logged.
+            server_id: the server's name in its metadata.
+            strict_readiness: ready only when every model is.
+        """
+        self.calls = calls
+        self.regions = regions
+        self._dataplane = dataplane
+        self._manager = dataplane.manager
+        self._traces = traces
+        self._logs = logs
+        self._server_id = server_id
+        self._strict_readiness = strict_readiness
+
+    @property
+    def wants_headers(self) -> bool:
+        """Whether `infer` has a use for the call's headers: a request may be traced."""
+        return self._traces.active
+
+    def server_live(self) -> bool:
+        """True for as long as the server answers; raises UnavailableError while it exits."""
+        if self.calls.is_draining:
+            raise UnavailableError("Server exiting")
+        return True
+
+    def server_ready(self) -> bool:
+        """Whether requests can be sent: every model is loaded, or with lenient readiness the server is up."""
+        if not self._dataplane.accepting:
+            return False
+        return not self._strict_readiness or self._manager.all_ready()
+
+    def model_ready(self, name: str, version: str) -> bool:
+        """Whether the version answers; an unknown model is not ready, and no error."""
+        return self._manager.is_ready(name, parse_version(version))
+
+    def server_metadata(self) -> pb.ServerMetadataResponse:
+        """Name, version and the extensions that are really served."""
+        return catalog.server_metadata(self._server_id)
+
+    def acquire(self, name: str, version: str) -> ModelHandle:
+        """A handle on the version that a request names; raises NaiadError."""
+        return self._dataplane.acquire(name, parse_version(version))
+
+    def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        """Names, datatypes and shapes."""
+        with self.acquire(request.name, request.version) as handle:
+            ready = self._manager.ready_versions(request.name)
+            return catalog.model_metadata(handle, [serving.key.version for serving in ready], request)
+
+    def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """The config that is in force: normalised and completed."""
+        with self.acquire(request.name, request.version) as handle:
+            return pb.ModelConfigResponse(config=handle.config.message)
+
+    def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """Counts and times of one model, or of all ready ones."""
+        return catalog.model_statistics(self._manager, request.name, parse_version(request.version))
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """Every version with its state and, if it is not ready, the reason; models not loaded by name."""
+        _only_all_repositories(request.repository_name)
+        return catalog.repository_index(await self._manager.index(ready_only=request.ready))
+
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Load a model, or load it anew, from the repository or from what the request brings along."""
+        _only_all_repositories(request.repository_name)
+        override = _load_override(request)
+        self._require_accepting()
+        await self._manager.load(request.model_name, override)
+        return pb.RepositoryModelLoadResponse()
+
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        """Take a model out of service; requests that it has accepted are still answered."""
+        _only_all_repositories(request.repository_name)
+        dependents = _unload_dependents(request)
+        self._require_accepting()
+        await self._manager.unload(request.model_name, dependents=dependents)
+        return pb.RepositoryModelUnloadResponse()
+
+    def system_shared_memory_status(
+        self, request: pb.SystemSharedMemoryStatusRequest
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        """One region of system shared memory, or all of them."""
+        response = pb.SystemSharedMemoryStatusResponse()
+        for region in self.regions.system_status(request.name):
+            entry = response.regions[region.name]
+            entry.name, entry.key = region.name, region.key
+            entry.offset, entry.byte_size = region.offset, region.byte_size
+        return response
+
+    def system_shared_memory_register(
+        self, request: pb.SystemSharedMemoryRegisterRequest
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        """Open a region by its key."""
+        self.regions.register_system(request.name, request.key, request.offset, request.byte_size)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    def system_shared_memory_unregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        """Forget one region, or all of them."""
+        self.regions.unregister_system(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    def cuda_shared_memory_status(
+        self, request: pb.CudaSharedMemoryStatusRequest
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        """One region of CUDA memory, or all of them."""
+        response = pb.CudaSharedMemoryStatusResponse()
+        for region in self.regions.cuda_status(request.name):
+            entry = response.regions[region.name]
+            entry.name, entry.device_id, entry.byte_size = region.name, region.device_id, region.byte_size
+        return response
+
+    def cuda_shared_memory_register(
+        self, request: pb.CudaSharedMemoryRegisterRequest
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        """Open a region of CUDA memory by its handle."""
+        self.regions.register_cuda(request.name, request.raw_handle, request.device_id, request.byte_size)
+        return pb.CudaSharedMemoryRegisterResponse()
+
+    def cuda_shared_memory_unregister(
+        self, request: pb.CudaSharedMemoryUnregisterRequest
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        """Forget one region of CUDA memory, or all of them."""
+        self.regions.unregister_cuda(request.name)
+        return pb.CudaSharedMemoryUnregisterResponse()
+
+    def trace_setting(self, request: pb.TraceSettingRequest) -> pb.TraceSettingResponse:
+        """Read or change which requests are traced, for one model or all."""
+        return settings.trace_setting(self._traces, self._is_ready, request)
+
+    def log_settings(self, request: pb.LogSettingsRequest) -> pb.LogSettingsResponse:
+        """Read or change what is logged."""
+        return settings.log_settings(self._logs, request)
+
+    async def infer(
+        self,
+        message: pb.ModelInferRequest,
+        data: Sequence[Content | None] | None = None,
+        *,
+        deadline_ns: int | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        forwarded: Mapping[str, str] | None = None,
+        front_end: FrontEnd | None = None,
+    ) -> InferAnswer:
+        """Answer one request.
+
+        Args:
+            message: its names, shapes and parameters; over gRPC its data too.
+            data: the inputs' data when it came beside the message, one entry an input, None for one that
+                lies in shared memory.
+            deadline_ns: the caller's deadline on the monotonic clock.
+            headers: the call's headers by lower-case name; a trace is continued from them.
+            forwarded: headers that become parameters of the request.
+            front_end: whose timestamps a trace keeps.
+
+        Raises:
+            NaiadError: what is wrong with the request, or why it was not answered.
+        """
+        with await self.admit(
+            message,
+            data,
+            deadline_ns=deadline_ns,
+            headers=headers,
+            forwarded=forwarded,
+            front_end=front_end,
+        ) as admitted:
+            return await admitted.answer()
+
+    async def admit(
+        self,
+        message: pb.ModelInferRequest,
+        data: Sequence[Content | None] | None = None,
+        *,
+        deadline_ns: int | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        forwarded: Mapping[str, str] | None = None,
+        front_end: FrontEnd | None = None,
+    ) -> Admitted:
+        """Validate a request and queue it; what is raised here, the model has not seen. See `infer`."""
+        handle = self.acquire(message.model_name, message.model_version)
+        placements = Placements()
+        trace = None
+        if self._traces.active:
+            trace = self._traces.begin(message.model_name, headers, front_end=front_end)
+        try:
+            config = handle.config
+            parameters = read_parameters(message.parameters, forwarded)
+            outputs = check_declared(message, config)
+            # Here and not in a thread: the regions belong to the loop.
+            contents = bind_contents(message, data, self.regions)
+            convert = partial(
+                to_domain, message, config, parameters, outputs, contents, deadline_ns=deadline_ns
+            )
+            heavy = is_heavy_request(message, contents)
+            request = await asyncio.to_thread(convert) if heavy else convert()
+            placements = Placements.of(message, self.regions)
+            if trace is not None:
+                trace.start(request, handle.key)
+            future = handle.submit(request)
+        except BaseException as error:
+            placements.release()
+            handle.release()
+            if trace is not None:
+                trace.finish(None, error)
+            raise
+        return Admitted(message, handle, placements, future, trace)
+
+    def _is_ready(self, name: str) -> bool:
+        return self._manager.is_ready(name, None)
+
+    def _require_accepting(self) -> None:
+        if not self._dataplane.accepting:
+            raise UnavailableError("Server exiting")
+
+
+class Admitted:
+    """A request that was accepted and is queued or runs. Leaving it releases what it holds."""
+
+    __slots__ = ("_future", "_handle", "_message", "_placements", "_trace")
+
+    def __init__(
+        self,
+        message: pb.ModelInferRequest,
+        handle: ModelHandle,
+        placements: Placements,
+        future: asyncio.Future[InferResponse],
+        trace: RequestTrace | None,
+    ) -> None:
+        self._message = message
+        self._handle = handle
+        self._placements = placements
+        self._future = future
+        self._trace = trace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._future.cancel()
+        self._placements.release()
+        self._handle.release()
+
+    async def answer(self) -> InferAnswer:
+        """Wait for the model and make the answer.
+
+        Raises:
+            NaiadError: why there is none.
+        """
+        if self._trace is None:
+            return await self._answer()
+        try:
+            answer = await self._answer()
+        except BaseException as error:
+            self._trace.finish(None, error)
+            raise
+        self._trace.finish(answer.response, None)
+        return answer
+
+    async def _answer(self) -> InferAnswer:
+        response = await self._future
+        make = partial(
+            make_answer,
+            response,
+            self._message,
+            self._handle.config,
+            self._placements,
+            self._handle.labels,
+        )
+        return await asyncio.to_thread(make) if is_heavy_response(response, self._placements) else make()
+
+
+def _only_all_repositories(repository_name: str) -> None:
+    if repository_name:
+        raise UnsupportedError("'repository_name' specification is not supported")
+
+
+_FILE_PREFIX = "file:"
+
+
+def _load_override(request: pb.RepositoryModelLoadRequest) -> LoadOverride | None:
+    """What the request brings along in place of the repository's files."""
+    config: str | None = None
+    files: dict[str, bytes] = {}
+    for key, parameter in request.parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if key == "config":
+            if kind != "string_param":
+                raise _wrong_load_type(key, "string_param")
+            config = parameter.string_param
+        elif key.startswith(_FILE_PREFIX):
+            if kind != "bytes_param":
+                raise _wrong_load_type(key, "bytes_param")
+            files[key.removeprefix(_FILE_PREFIX)] = parameter.bytes_param
+        else:
+            raise InvalidArgumentError(f"unrecognized load parameter '{key}'.")
+    return None if config is None and not files else LoadOverride(config, files)
+
+
+def _wrong_load_type(key: str, expected: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"invalid value type for load parameter '{key}', expected {expected}.")
+
+
+def _unload_dependents(request: pb.RepositoryModelUnloadRequest) -> bool:
+    dependents = False
+    for key, parameter in request.parameters.items():
+        if key != "unload_dependents":
+            raise InvalidArgumentError(f"unrecognized unload parameter '{key}'.")
+        if parameter.WhichOneof("parameter_choice") != "bool_param":
+            raise InvalidArgumentError(
+                "invalid value type for 'unload_dependents' parameter, expected bool_param."
+            )
+        dependents = parameter.bool_param
+    return dependents

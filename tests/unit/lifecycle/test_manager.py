@@ -1,4 +1,4 @@
-"""The manager with a loader that the test steers: states, handles, draining, failures."""
+"""The manager with a loader that the test steers: start, states, handles, draining, failures."""
 
 from __future__ import annotations
 
@@ -7,76 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.sessions import DoublingSession, GatedSession
+from support.model_control import SteeredLoader, add_folders, doubling_config, steered_manager
+from support.sessions import GatedSession
 
-from naiad.config.model_config import (
-    DynamicBatching,
-    ModelConfig,
-    TensorConfig,
-    VersionPolicy,
-    VersionPolicyKind,
-)
-from naiad.core.clock import MonotonicClock
-from naiad.core.datatypes import DataType
+from naiad.config.model_config import DynamicBatching, ModelConfig
 from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from naiad.core.tensors import InferRequest
-from naiad.lifecycle.loading import LoadedModel
-from naiad.lifecycle.manager import ModelManager
-from naiad.repository.layout import ModelFolder
-from naiad.runtime.layout import InstanceLayout
-from naiad.runtime.loader import LoadedVersion
-from naiad.runtime.warmup import WarmupReport
+from naiad.lifecycle.control import UNLOADED, ControlMode
+from naiad.lifecycle.states import ReadyState
+from naiad.repository.layout import DUPLICATE, ModelFolder
 from naiad.scheduling.batching import BatchPolicy
 from naiad.scheduling.factory import batch_policy
 
 
-def config(name: str = "m", **changes: object) -> ModelConfig:
-    values: dict[str, object] = {
-        "name": name,
-        "max_batch_size": 4,
-        "inputs": (TensorConfig("INPUT0", DataType.FP32, (2,)),),
-        "outputs": (TensorConfig("OUTPUT0", DataType.FP32, (2,)),),
-        "version_policy": VersionPolicy(VersionPolicyKind.ALL),
-        "dynamic_batching": DynamicBatching(),
-    }
-    return ModelConfig(**(values | changes))  # type: ignore[arg-type]  # a test's shorthand
-
-
-class FakeLoader:
-    """Loads DoublingSessions; versions in `broken` fail with what is written there."""
-
-    def __init__(self, *, session: DoublingSession | None = None) -> None:
-        self.broken: dict[str, Exception] = {}
-        self.session = session or DoublingSession()
-
-    def read_config(self, folder: ModelFolder) -> ModelConfig:
-        if folder.name in self.broken:
-            raise self.broken[folder.name]
-        return config(folder.name)
-
-    def load(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedModel:
-        error = self.broken.get(f"{folder.name}/{version}")
-        if error is not None:
-            raise error
-        loaded = LoadedVersion(
-            config=config,
-            sessions=(self.session,),
-            instance_names=(f"{folder.name}_0",),
-            execution_providers=("CPUExecutionProvider",),
-            fallbacks=(),
-            notes=(),
-            layout=InstanceLayout(groups=(), instances=(), intra_op_threads=1, inter_op_threads=1, notes=()),
-            warmup=WarmupReport(runs=()),
-        )
-        return LoadedModel(loaded, None)
-
-
 def folder(name: str, *versions: int) -> ModelFolder:
     return ModelFolder(name, Path("/repository") / name, versions, ())
-
-
-def manager(loader: FakeLoader) -> ModelManager:
-    return ModelManager(loader, clock=MonotonicClock(), max_queue_size=10, load_threads=2)
 
 
 def request(value: float) -> InferRequest:
@@ -84,7 +29,7 @@ def request(value: float) -> InferRequest:
 
 
 async def test_every_version_of_the_policy_is_loaded_and_the_highest_answers() -> None:
-    models = manager(FakeLoader())
+    models = steered_manager(SteeredLoader())
     told = []
     models.on_state = lambda: told.append(models.is_ready("m", None))
     await models.load_all([folder("m", 1, 2)])
@@ -94,36 +39,45 @@ async def test_every_version_of_the_policy_is_loaded_and_the_highest_answers() -
         assert handle.key.version == 2
         answer = await handle.submit(request(3))
         assert answer.outputs["OUTPUT0"].tolist() == [[6, 6]]
-    assert [serving.key.version for serving in models.ready_versions("m")] == [1, 2]
+    serving = models.ready_versions("m")
+    assert [each.key.version for each in serving] == [1, 2]
+    assert all(each.load_seconds > 0 for each in serving)
+    assert [each.queued for each in serving] == [0, 0]
     await models.close()
 
 
-async def test_a_failure_stays_with_its_model_and_version() -> None:
-    loader = FakeLoader()
+async def test_a_failure_stays_with_its_model_and_takes_its_new_versions_along() -> None:
+    """As in Triton: a model whose new versions do not all load gets none of them."""
+    loader = SteeredLoader()
     loader.broken = {
         "unreadable": InvalidArgumentError("no such field"),
         "m/2": UnavailableError("no file"),
         "surprising/1": RuntimeError("a bug"),
     }
-    models = manager(loader)
-    await models.load_all([folder("unreadable", 1), folder("m", 1, 2), folder("surprising", 1)])
+    models = steered_manager(loader)
+    folders = [folder("unreadable", 1), folder("m", 1, 2), folder("surprising", 1), folder("good", 1)]
+    await models.load_all(folders)
     assert not models.all_ready()
-    with models.acquire("m", None) as handle:
-        assert handle.key.version == 1
-    with pytest.raises(UnavailableError, match="version 2 is not at ready state"):
-        models.acquire("m", 2)
+    assert models.is_ready("good", 1)
+    for version in (1, 2):
+        with pytest.raises(UnavailableError, match=f"version {version} is not at ready state"):
+            models.acquire("m", version)
     with pytest.raises(NotFoundError, match="'unreadable' is not found"):
         models.acquire("unreadable", None)
     with pytest.raises(NotFoundError, match="'surprising' has no available versions"):
         models.acquire("surprising", None)
-    reasons = {model.name: model.problem for model in models.models()}
-    assert str(reasons["unreadable"]) == "no such field"
+    known = {model.name: model for model in models.models()}
+    assert str(known["unreadable"].problem) == "no such field"
+    rows = {number: (entry.state, str(entry.reason)) for number, entry in known["m"].versions.items()}
+    assert rows == {1: (ReadyState.UNAVAILABLE, UNLOADED), 2: (ReadyState.UNAVAILABLE, "no file")}
+    assert loader.latest["m/1"].closed
+    assert str(known["surprising"].versions[1].reason) == "RuntimeError: a bug"
     await models.close()
 
 
 async def test_draining_waits_for_answers_and_for_handles() -> None:
     session = GatedSession()
-    models = manager(FakeLoader(session=session))
+    models = steered_manager(SteeredLoader(session))
     await models.load_all([folder("m", 1)])
     handle = models.acquire("m", None)
     answer = handle.submit(request(1))
@@ -142,12 +96,100 @@ async def test_draining_waits_for_answers_and_for_handles() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "load_models", "ready"),
+    [
+        (ControlMode.NONE, (), ["a", "b"]),
+        (ControlMode.POLL, (), ["a", "b"]),
+        (ControlMode.EXPLICIT, (), []),
+        (ControlMode.EXPLICIT, ("b", "b"), ["b"]),
+        (ControlMode.EXPLICIT, ("*",), ["a", "b"]),
+    ],
+)
+async def test_the_mode_says_what_is_loaded_at_start(
+    tmp_path: Path, mode: ControlMode, load_models: tuple[str, ...], ready: list[str]
+) -> None:
+    add_folders(tmp_path, "a/1", "b/1")
+    loader = SteeredLoader()
+    models = steered_manager(loader, tmp_path, mode=mode)
+    await models.start(load_models)
+    assert [name for name in models.model_names() if models.is_ready(name, 1)] == ready
+    assert loader.loads == {f"{name}/1": 1 for name in ready}
+    assert models.all_ready()  # what nobody asked for counts for nothing
+    entries = await models.index()
+    assert [(entry.name, entry.version) for entry in entries] == [
+        (name, 1 if name in ready else None) for name in ("a", "b")
+    ]
+    await models.close()
+
+
+async def test_a_model_to_load_at_start_that_is_not_there_fails_like_any_other(tmp_path: Path) -> None:
+    add_folders(tmp_path, "a/1")
+    models = steered_manager(SteeredLoader(), tmp_path)
+    await models.start(["a", "nope"])
+    assert models.is_ready("a", 1)
+    assert not models.all_ready()
+    assert [entry.name for entry in await models.index()] == ["a"]
+    await models.close()
+
+
+@pytest.mark.parametrize("mode", [ControlMode.NONE, ControlMode.POLL])
+async def test_models_to_load_at_start_need_mode_explicit(tmp_path: Path, mode: ControlMode) -> None:
+    models = steered_manager(SteeredLoader(), tmp_path, mode=mode)
+    with pytest.raises(InvalidArgumentError, match="--load-model=a needs --model-control-mode=explicit"):
+        await models.start(["a"])
+    await models.close()
+
+
+async def test_a_model_in_two_repositories_is_refused_with_tritons_reason(tmp_path: Path) -> None:
+    add_folders(tmp_path, "one/m/1", "two/m/1", "two/n/1")
+    models = steered_manager(SteeredLoader(), tmp_path / "one", tmp_path / "two", mode=ControlMode.NONE)
+    await models.start()
+    assert not models.all_ready()
+    first, second = await models.index()
+    assert (first.name, first.version, first.state, first.reason) == (
+        "m",
+        None,
+        ReadyState.UNAVAILABLE,
+        DUPLICATE,
+    )
+    assert (second.name, second.state) == ("n", ReadyState.READY)
+    assert [entry.name for entry in await models.index(ready_only=True)] == ["n"]
+    await models.close()
+
+
+async def test_closing_ends_what_waits_and_waits_for_what_loads(tmp_path: Path) -> None:
+    add_folders(tmp_path, "m/1", "n/1")
+    session = GatedSession()
+    loader = SteeredLoader(session)
+    models = steered_manager(loader, tmp_path)
+    await models.start(["m"])
+    answers = [models.acquire("m", None).submit(request(1)) for _ in range(2)]
+    await session.run_began()
+    loader.gate.clear()
+    loading = asyncio.create_task(models.load("n"))
+    await asyncio.to_thread(loader.began.acquire)  # the load of m
+    await asyncio.to_thread(loader.began.acquire)
+    closing = asyncio.create_task(models.close())
+    await asyncio.sleep(0)
+    with pytest.raises(UnavailableError, match="the server stops"):
+        await models.load("m")
+    loader.gate.set()
+    session.open()
+    await asyncio.wait_for(closing, 5)
+    await loading
+    assert not models.is_ready("m", 1)
+    assert not models.is_ready("n", 1)
+    outcomes = await asyncio.gather(*answers, return_exceptions=True)
+    assert all(isinstance(each, UnavailableError) or each.outputs for each in outcomes)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
     ("model", "policy"),
     [
-        (config(dynamic_batching=None), BatchPolicy()),
-        (config(max_batch_size=0), BatchPolicy()),
-        (config(), BatchPolicy(4, (4,), 0)),
-        (config(dynamic_batching=DynamicBatching((4, 2), 100)), BatchPolicy(4, (2, 4), 100_000)),
+        (doubling_config(dynamic_batching=None), BatchPolicy()),
+        (doubling_config(max_batch_size=0), BatchPolicy()),
+        (doubling_config(), BatchPolicy(4, (4,), 0)),
+        (doubling_config(dynamic_batching=DynamicBatching((4, 2), 100)), BatchPolicy(4, (2, 4), 100_000)),
     ],
 )
 def test_requests_merge_only_as_the_config_says(model: ModelConfig, policy: BatchPolicy) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from naiad.config.model_config import DynamicBatching, ModelConfig, TensorConfig
+from naiad.config.model_config import DynamicBatching, ModelConfig, QueuePolicy, TensorConfig
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import TensorSpec
 from naiad.lifecycle.advice import fixed_tensors, name_tensors
@@ -41,7 +41,7 @@ def test_without_dynamic_batching_requests_are_not_merged() -> None:
 
 
 def test_dynamic_batching_tells_preferred_sizes_and_delay() -> None:
-    report = batching(8, DynamicBatching((4, 2), 500, 16))
+    report = batching(8, DynamicBatching((4, 2), 500, default_queue_policy=QueuePolicy(max_queue_size=16)))
     assert (report.merging, report.preferred_batch_sizes) == (Merging.DYNAMIC, (2, 4))
     assert (report.max_queue_delay_us, report.max_queue_size) == (500, 16)
     assert "batches of up to 8, preferably 2, 4; a request waits up to 500 µs" in report.explanation

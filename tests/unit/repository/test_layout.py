@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from naiad.config.model_config import InstanceGroup, InstanceKind, ModelConfig
-from naiad.core.errors import InvalidArgumentError, UnavailableError
-from naiad.repository.layout import DUPLICATE, model_file, read_folder, scan
+from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from naiad.repository.layout import DUPLICATE, find_folder, model_file, read_folder, scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,11 +52,37 @@ def test_folders_that_are_no_versions_are_ignored_with_a_note_each(tmp_path: Pat
     assert any("9999" in note and "above 9223372036854775807" in note for note in folder.notes)
 
 
-def test_hidden_folders_are_no_models(tmp_path: Path) -> None:
-    _folder(tmp_path, ".git", ".ipynb_checkpoints/1", "m/1")
+def test_hidden_folders_are_models_as_in_triton(tmp_path: Path) -> None:
+    _folder(tmp_path, ".hidden/1", "m/1")
     found = scan([tmp_path])
-    assert [folder.name for folder in found.models] == ["m"]
+    assert [folder.name for folder in found.models] == [".hidden", "m"]
     assert found.problems == {}
+
+
+def test_one_model_is_found_by_its_name(tmp_path: Path) -> None:
+    _folder(tmp_path, "one/m/1", "one/m/3", "two/n/1")
+    (tmp_path / "one" / "file").touch()
+    roots = [tmp_path / "one", tmp_path / "two"]
+    assert find_folder(roots, "m").versions == (1, 3)
+    assert find_folder(roots, "n").path == tmp_path / "two" / "n"
+    for name in ("gone", "file"):
+        with pytest.raises(NotFoundError, match=f"model '{name}' is not in .*one, .*two"):
+            find_folder(roots, name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "m/1", "../one/m", "/etc", "m\0"])
+def test_a_name_that_is_no_folders_name_is_never_looked_up(tmp_path: Path, name: str) -> None:
+    _folder(tmp_path, "one/m/1")
+    with pytest.raises(NotFoundError, match="is not the name of a model folder"):
+        find_folder([tmp_path / "one"], name)
+
+
+def test_one_model_that_is_there_twice_or_has_an_endless_name_is_refused(tmp_path: Path) -> None:
+    _folder(tmp_path, "one/m/1", "two/m/1")
+    with pytest.raises(UnavailableError, match=f"{DUPLICATE}: .*one/m, .*two/m"):
+        find_folder([tmp_path / "one", tmp_path / "two"], "m")
+    with pytest.raises(InvalidArgumentError, match="File name too long"):
+        find_folder([tmp_path / "one"], "x" * 300)
 
 
 def test_a_name_in_two_repositories_is_a_problem_and_in_neither_a_model(tmp_path: Path) -> None:

@@ -31,3 +31,27 @@ def page_faults(mode: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these thresholds")
 def test_repeated_megabytes_cause_hardly_any_page_faults() -> None:
     assert page_faults("warm") * 10 < page_faults("cold")
+
+
+RELEASING = """
+from naiad.runtime.allocator import keep_memory_warm, release_freed_memory
+assert keep_memory_warm()
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+weights = [bytearray(4 * 2**20) for _ in range(50)]
+last = bytearray(2**20)  # on top of the heap: what lies below it would stay
+loaded = resident()
+del weights
+kept = resident()
+assert release_freed_memory()
+print(loaded - kept, loaded - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these thresholds")
+def test_freed_memory_stays_until_it_is_released() -> None:
+    command = [sys.executable, "-c", RELEASING]
+    kept, released = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(kept) < 20 * 2**20
+    assert int(released) > 190 * 2**20

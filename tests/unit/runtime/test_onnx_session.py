@@ -201,13 +201,13 @@ def test_sequences_are_refused_at_open(tmp_path: Path) -> None:
         cpu_session(built, tmp_path)
 
 
-def test_an_unknown_operator_names_the_model(tmp_path: Path) -> None:
+def test_an_unknown_operator_is_told_in_the_engines_words(tmp_path: Path) -> None:
     built = unchecked(
         [helper.make_node("Nope", ["X"], ["Y"])],
         [info("X", TensorProto.FLOAT, [1])],
         [info("Y", TensorProto.FLOAT, [1])],
     )
-    with pytest.raises(InvalidArgumentError, match=r"unable to load model 'm': .*Nope"):
+    with pytest.raises(InternalError, match=r"onnx runtime error 10: .*Nope"):
         cpu_session(built, tmp_path)
 
 
@@ -220,7 +220,7 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(bytes(16))
     folder = tmp_path / "1"
     folder.mkdir()
-    with pytest.raises(InvalidArgumentError, match="escapes"):
+    with pytest.raises(InvalidArgumentError, match="is not inside the folder"):
         cpu_session(built, folder)
 
 
@@ -235,7 +235,7 @@ def test_a_provider_that_cannot_be_had_is_dropped_with_a_reason(tmp_path: Path) 
 
 
 def test_a_provider_that_fails_is_not_blamed_for_the_model(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unable to load model 'm'"):
+    with pytest.raises(InternalError, match="onnx runtime error 7: "):
         open_session(PreparedModel(b"garbage"), config(), CPU_PLAN, 1, 1)
 
 

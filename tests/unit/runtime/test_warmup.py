@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto, helper
 from support.onnx_models import add_sub, identity, info, model
 from support.runtime import config, cpu_session
+from support.sequences import CONTROLS, SUM, accumulate, dyna_sequence
 
 from naiad.config.model_config import DynamicBatching, TensorConfig
+from naiad.config.sequence_config import ControlConfig, ControlKind, OldestStrategy, SequenceBatching
 from naiad.config.vision_config import ColorOrder, InputConfig, Layout, Resize, Task, VisionConfig
 from naiad.core.datatypes import DataType
 from naiad.runtime.warmup import WarmupReport, warm_up
@@ -115,3 +117,28 @@ def test_optional_inputs_are_left_out(tmp_path: Path) -> None:
         TensorConfig("EXTRA", DataType.FP32, (2,), optional=True),
     )
     assert shapes(warm_up(session, config(inputs=tensors))) == [(2,)]
+
+
+SEQUENCES: dict[str, Any] = {
+    "max_batch_size": 4,
+    "inputs": (TensorConfig("INPUT", DataType.INT32, (1,)),),
+    "outputs": (TensorConfig("OUTPUT", DataType.INT32, (1,)),),
+}
+
+
+def test_control_tensors_are_fed_and_a_text_id_is_one_that_graphs_can_read(tmp_path: Path) -> None:
+    """The graph turns the id into a number, which an empty text is not."""
+    corrid = ControlConfig("CORRID", ControlKind.CORRID, DataType.BYTES)
+    batching = SequenceBatching(OldestStrategy(preferred_batch_sizes=(2,)), controls=(*CONTROLS[:3], corrid))
+    session = cpu_session(dyna_sequence(TensorProto.STRING), tmp_path)
+    report = warm_up(session, config(**SEQUENCES, sequence_batching=batching))
+    assert [run.batch_size for run in report.runs] == [1, 2, 4]
+    assert {name for name, _ in report.runs[0].shapes} == {"INPUT", "START", "END", "READY", "CORRID"}
+    assert report.quiet == ()
+
+
+def test_states_are_fed_and_asked_for(tmp_path: Path) -> None:
+    batching = SequenceBatching(states=(SUM,))
+    report = warm_up(cpu_session(accumulate(), tmp_path), config(**SEQUENCES, sequence_batching=batching))
+    assert [run.batch_size for run in report.runs] == [1, 4]
+    assert (report.skipped, report.warnings) == ((), ())

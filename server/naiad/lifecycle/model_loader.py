@@ -1,0 +1,170 @@
+"""Loads a model's versions beside those that serve, then moves the traffic, or lets all stay as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from naiad.core.errors import InvalidArgumentError, NaiadError
+from naiad.core.tensors import ModelKey
+from naiad.lifecycle.control import UNLOADED, load_failure, policy_failure
+from naiad.lifecycle.reload_plan import plan_reload
+from naiad.lifecycle.states import ReadyState
+from naiad.lifecycle.version import ModelVersion, ServingVersion
+from naiad.lifecycle.version_loader import warn
+from naiad.repository.version_policy import select_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from naiad.lifecycle.registry import Model
+    from naiad.lifecycle.reload_plan import ReloadPlan
+    from naiad.lifecycle.retirement import Retirement
+    from naiad.lifecycle.sources import Source
+    from naiad.lifecycle.version_loader import VersionLoader
+    from naiad.repository.version_policy import VersionSelection
+
+log = structlog.get_logger(__name__)
+
+
+class ModelLoader:
+    """Brings one model at a time to what a source says. Used on the event loop's thread.
+
+    The caller sees to it that nothing else is done to the same model meanwhile.
+    """
+
+    def __init__(
+        self,
+        versions: VersionLoader,
+        retirement: Retirement,
+        *,
+        tell: Callable[[], None],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """Create a loader.
+
+        Args:
+            versions: loads single versions.
+            retirement: takes those over that are replaced or no longer wanted.
+            tell: called whenever a version has changed its state.
+            is_stopping: whether to load no more.
+        """
+        self._versions = versions
+        self._retirement = retirement
+        self._tell = tell
+        self._is_stopping = is_stopping
+
+    async def load(self, model: Model, source: Source) -> None:
+        """Load what has changed; the new versions serve when every one of them is ready.
+
+        Raises:
+            InvalidArgumentError: a version does not load, or the policy selects none. What served before
+                goes on serving.
+        """
+        selection = self._select(model, source)
+        model.problem, model.unreadable = None, False
+        plan = plan_reload(
+            model.served,
+            source.view,
+            serving=[number for number, entry in model.versions.items() if _serves(entry)],
+            wanted=selection.selected,
+        )
+        staged = self._stage(model, plan.load)
+        outcomes = await asyncio.gather(
+            *(
+                self._versions.load(
+                    source.folder, entry.key, source.view.config, is_stopping=self._is_stopping
+                )
+                for entry in staged.values()
+            )
+        )
+        results = dict(zip(staged, outcomes, strict=True))
+        loaded = {number: each for number, each in results.items() if isinstance(each, ServingVersion)}
+        failed = {number: each for number, each in results.items() if isinstance(each, NaiadError)}
+        if failed:
+            await self._roll_back(staged, loaded, failed)
+            raise load_failure(model.name, failed)
+        self._swap(model, staged, loaded, plan)
+        model.served = source.view
+
+    def _select(self, model: Model, source: Source) -> VersionSelection:
+        config = source.view.config
+        warn(model.name, "config", config.warnings)
+        warn(model.name, "folder", source.folder.notes)
+        try:
+            selection = select_versions(config.version_policy, source.folder.versions, model_name=model.name)
+        except InvalidArgumentError as error:
+            if not any(_serves(entry) for entry in model.versions.values()):
+                model.problem, model.unreadable = error, False
+            log.error("model refused", model=model.name, reason=error.message, who="model owner")
+            self._tell()
+            raise policy_failure(model.name, error) from error
+        for missing in selection.missing:
+            log.warning(
+                "version of the policy is not there", model=model.name, version=missing, who="model owner"
+            )
+        return selection
+
+    def _stage(self, model: Model, numbers: Sequence[int]) -> dict[int, ModelVersion]:
+        """New entries for the versions to load; where an old one serves, it stays the one that is seen."""
+        staged = {number: ModelVersion(ModelKey(model.name, number)) for number in numbers}
+        for number, entry in staged.items():
+            entry.move(ReadyState.LOADING)
+            if number not in model.versions or not _serves(model.versions[number]):
+                model.versions[number] = entry
+        self._tell()
+        return staged
+
+    async def _roll_back(
+        self,
+        staged: Mapping[int, ModelVersion],
+        loaded: Mapping[int, ServingVersion],
+        failed: Mapping[int, NaiadError],
+    ) -> None:
+        for number, error in failed.items():
+            staged[number].move(ReadyState.UNAVAILABLE, error)
+        for number in loaded:
+            staged[number].move(ReadyState.UNAVAILABLE, UNLOADED)
+        self._tell()
+        await asyncio.gather(*(serving.close() for serving in loaded.values()))
+
+    def _swap(
+        self,
+        model: Model,
+        staged: Mapping[int, ModelVersion],
+        loaded: Mapping[int, ServingVersion],
+        plan: ReloadPlan,
+    ) -> None:
+        """Move the traffic to the new versions, all in one step of the loop, and see the old ones off."""
+        leaving = [model.versions[number] for number in plan.unload]
+        for number, entry in staged.items():
+            old = model.versions[number]
+            entry.serving = loaded[number]
+            entry.move(ReadyState.READY)
+            model.versions[number] = entry
+            if old is not entry:
+                leaving.append(old)
+            _log_ready(loaded[number])
+        for entry in leaving:
+            self._retirement.retire(entry)
+        wanted = {*plan.load, *plan.keep}
+        for number, entry in list(model.versions.items()):
+            if number not in wanted and isinstance(entry.reason, NaiadError):
+                del model.versions[number]  # it failed, and is no longer asked for
+        self._tell()
+
+
+def _serves(entry: ModelVersion) -> bool:
+    return entry.state is ReadyState.READY
+
+
+def _log_ready(serving: ServingVersion) -> None:
+    log.info(
+        "model version ready",
+        model=str(serving.key),
+        instances=serving.instance_count,
+        execution_providers=list(serving.execution_providers),
+        took_ms=int(serving.load_seconds * 1_000),
+    )

@@ -1,0 +1,134 @@
+"""What models there are and who answers for them: the part of the manager that only looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from naiad.lifecycle.control import UNLOADED
+from naiad.lifecycle.routing import choose_version
+from naiad.lifecycle.states import ReadyState
+from naiad.repository.layout import DUPLICATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from naiad.core.errors import NaiadError
+    from naiad.lifecycle.reload_plan import ModelView
+    from naiad.lifecycle.version import ModelHandle, ModelVersion, ServingVersion
+
+
+@dataclass(slots=True)
+class Model:
+    """A model by name: its versions, or why it could not be loaded at all.
+
+    `served` is what the versions that serve were loaded from, None if none serves. `unreadable` says that
+    `problem` came up before there was a valid config.
+    """
+
+    name: str
+    versions: dict[int, ModelVersion] = field(default_factory=dict)
+    problem: NaiadError | None = None
+    served: ModelView | None = None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index: a version, or a model without one (`version` and `state` None)."""
+
+    name: str
+    version: int | None = None
+    state: ReadyState | None = None
+    reason: NaiadError | str = ""
+
+
+class ModelRegistry:
+    """The known models. All methods belong to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+
+    def acquire(self, name: str, version: int | None) -> ModelHandle:
+        """A handle on the version that should answer.
+
+        Raises:
+            NotFoundError: no such model or version, or none is ready.
+            UnavailableError: the version asked for is not ready.
+        """
+        model = self._models.get(name)
+        states = None
+        if model is not None and (model.versions or model.problem is None):
+            states = {number: entry.state for number, entry in model.versions.items()}
+        chosen = choose_version(name, version, states)
+        assert model is not None
+        entry = model.versions[chosen]
+        assert entry.serving is not None
+        return entry.serving.acquire()
+
+    def models(self) -> Iterator[Model]:
+        """Every known model, sorted by name."""
+        return iter(sorted(self._models.values(), key=lambda model: model.name))
+
+    def model_names(self) -> list[str]:
+        """The names of every known model, sorted."""
+        return sorted(self._models)
+
+    def ready_versions(self, name: str) -> list[ServingVersion]:
+        """What serves model `name` now, ascending by version."""
+        model = self._models.get(name)
+        versions = model.versions.values() if model else ()
+        serving = [entry.serving for entry in versions if entry.state is ReadyState.READY and entry.serving]
+        return sorted(serving, key=lambda version: version.key.version)
+
+    def is_ready(self, name: str, version: int | None) -> bool:
+        """Whether that version, or with None any version, answers."""
+        return any(version in (None, serving.key.version) for serving in self.ready_versions(name))
+
+    def all_ready(self) -> bool:
+        """Whether every known model version serves or was unloaded on purpose.
+
+        A version that failed beside an old one that still serves counts too, as in Triton. Models that
+        nobody has asked for do not.
+        """
+        return all(
+            model.problem is None
+            and model.versions
+            and all(
+                entry.state is ReadyState.READY or entry.reason == UNLOADED
+                for entry in model.versions.values()
+            )
+            for model in self._models.values()
+        )
+
+
+def index_entries(
+    models: Mapping[str, Model], folders: Mapping[str, Sequence[Path]], *, ready_only: bool = False
+) -> list[IndexEntry]:
+    """The repository index as Triton gives it: what is on disk, with the states of what was loaded.
+
+    A model loaded from files of a request has no folder and is not in it, nor is one whose version policy
+    selects nothing; one that was never loaded has a line with only its name.
+
+    Args:
+        models: the known models by name.
+        folders: the folders of each name in the repositories.
+        ready_only: leave out what does not serve.
+    """
+    entries: list[IndexEntry] = []
+    for name, paths in sorted(folders.items()):
+        if len(paths) > 1:
+            entries.append(IndexEntry(name, None, ReadyState.UNAVAILABLE, DUPLICATE))
+        else:
+            entries += _model_entries(name, models.get(name))
+    return [entry for entry in entries if not ready_only or entry.state is ReadyState.READY]
+
+
+def _model_entries(name: str, model: Model | None) -> list[IndexEntry]:
+    if model is None or model.unreadable:
+        return [IndexEntry(name)]
+    return [
+        IndexEntry(name, number, entry.state, entry.reason)
+        for number, entry in sorted(model.versions.items())
+    ]

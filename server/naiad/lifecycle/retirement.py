@@ -1,0 +1,67 @@
+"""Takes versions out of service in the background: what they accepted is answered, then all is freed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from naiad.lifecycle.control import UNLOADED
+from naiad.lifecycle.states import ReadyState
+from naiad.runtime.allocator import release_freed_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from naiad.lifecycle.version import ModelVersion, ServingVersion
+
+log = structlog.get_logger(__name__)
+
+
+class Retirement:
+    """Owns the versions that leave and the tasks that see them off. Used on the event loop's thread."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        """Create it; `tell` is called whenever a version has changed its state."""
+        self._tell = tell
+        self._leaving: dict[asyncio.Task[None], ServingVersion] = {}
+
+    def retire(self, entry: ModelVersion) -> None:
+        """Take a READY version out of service at once; what it accepted is still answered."""
+        serving = entry.serving
+        assert serving is not None
+        entry.move(ReadyState.UNLOADING)
+        entry.serving = None
+        self._tell()
+        task = asyncio.create_task(self._see_off(entry, serving), name=f"unload {entry.key}")
+        self._leaving[task] = serving
+        task.add_done_callback(self._forget)
+
+    async def drain(self) -> None:
+        """Refuse what would still come and wait until all that was accepted is answered."""
+        await asyncio.gather(*(serving.drain() for serving in self._leaving.values()))
+
+    async def close(self) -> None:
+        """End every version that still leaves, answered or not."""
+        leaving = dict(self._leaving)
+        await asyncio.gather(*(serving.close() for serving in leaving.values()), return_exceptions=True)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+
+    async def _see_off(self, entry: ModelVersion, serving: ServingVersion) -> None:
+        try:
+            await serving.finish()
+        finally:
+            entry.move(ReadyState.UNAVAILABLE, UNLOADED)
+            self._tell()
+        await serving.close()
+        # The heap keeps what is freed so that requests find it warm; a model's weights are too much for that.
+        await asyncio.to_thread(release_freed_memory)
+        log.info("model version unloaded", model=str(entry.key))
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._leaving[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("failed to unload", task=task.get_name(), who="naiad developers", exc_info=error)

@@ -1,0 +1,173 @@
+"""Polling: what changed on the disk is followed, what broke is logged, what serves goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+from support.model_control import SteeredLoader, add_folders, steered_manager, touch
+
+from naiad.core.errors import InvalidArgumentError
+from naiad.lifecycle.control import ControlMode
+from naiad.lifecycle.poller import Poller
+from naiad.repository.layout import DUPLICATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from naiad.lifecycle.manager import ModelManager
+
+
+@pytest.fixture
+def loader() -> SteeredLoader:
+    return SteeredLoader()
+
+
+@pytest_asyncio.fixture
+async def models(tmp_path: Path, loader: SteeredLoader) -> AsyncIterator[ModelManager]:
+    """Model m in repository one serves; polls are the test's to call."""
+    add_folders(tmp_path, "one/m/1", "one/m/2", "two")
+    manager = steered_manager(
+        loader, tmp_path / "one", tmp_path / "two", mode=ControlMode.POLL, poll_secs=3_600
+    )
+    await manager.start()
+    yield manager
+    await manager.close()
+
+
+def serving(models: ModelManager, name: str = "m") -> list[int]:
+    return [each.key.version for each in models.ready_versions(name)]
+
+
+async def test_a_poll_of_an_unchanged_repository_does_nothing(
+    models: ModelManager, loader: SteeredLoader
+) -> None:
+    before = models.ready_versions("m")
+    await models.poll()
+    assert models.ready_versions("m") == before
+    assert loader.loads == {"m/1": 1, "m/2": 1}
+
+
+async def test_models_come_change_and_go(models: ModelManager, loader: SteeredLoader, tmp_path: Path) -> None:
+    add_folders(tmp_path, "two/n/1")
+    touch(tmp_path / "one" / "m" / "2")
+    await models.poll()
+    assert (serving(models), serving(models, "n")) == ([1, 2], [1])
+    assert loader.loads == {"m/1": 1, "m/2": 2, "n/1": 1}
+    shutil.rmtree(tmp_path / "two" / "n")
+    await models.poll()
+    assert (serving(models), serving(models, "n")) == ([1, 2], [])
+    assert [entry.name for entry in await models.index(ready_only=True)] == ["m", "m"]
+    assert models.all_ready()
+
+
+async def test_a_version_whose_folder_is_gone_is_unloaded_and_a_new_one_is_loaded(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    (tmp_path / "one" / "m" / "1").rmdir()
+    add_folders(tmp_path, "one/m/3")
+    touch(tmp_path / "one" / "m")
+    await models.poll()
+    assert serving(models) == [2, 3]
+    assert loader.loads == {"m/1": 1, "m/2": 1, "m/3": 1}
+
+
+async def test_a_broken_config_is_only_logged_while_the_model_serves(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    loader.broken["m"] = InvalidArgumentError("no such field")
+    touch(tmp_path / "one" / "m" / "config.pbtxt")
+    with capture_logs() as log:
+        await models.poll()
+    assert [line["reason"] for line in log if line["log_level"] == "error"] == ["no such field"]
+    assert serving(models) == [1, 2]
+    assert models.all_ready()
+    del loader.broken["m"]
+    touch(tmp_path / "one" / "m" / "1")
+    await models.poll()
+    assert loader.loads == {"m/1": 2, "m/2": 1}
+
+
+async def test_a_half_copied_version_is_tried_again_only_when_it_has_changed(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    add_folders(tmp_path, "one/m/3")
+    touch(tmp_path / "one" / "m")
+    loader.broken["m/3"] = InvalidArgumentError("cut short")
+    for _ in range(2):
+        await models.poll()
+    assert loader.loads["m/3"] == 1
+    assert serving(models) == [1, 2]
+    del loader.broken["m/3"]
+    touch(tmp_path / "one" / "m" / "3" / "model.onnx")
+    await models.poll()
+    assert serving(models) == [1, 2, 3]
+    assert loader.loads == {"m/1": 1, "m/2": 1, "m/3": 2}
+
+
+async def test_a_model_that_comes_up_twice_is_unloaded_until_one_is_gone(
+    models: ModelManager, tmp_path: Path
+) -> None:
+    add_folders(tmp_path, "two/m/1")
+    for _ in range(2):
+        await models.poll()
+        assert serving(models) == []
+        assert not models.all_ready()
+        [entry] = await models.index()
+        assert (entry.name, entry.version, entry.reason) == ("m", None, DUPLICATE)
+    shutil.rmtree(tmp_path / "one" / "m")
+    await models.poll()
+    assert serving(models) == [1]
+    assert models.all_ready()
+
+
+async def test_a_repository_that_is_gone_for_a_while_changes_nothing(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    (tmp_path / "one").rename(tmp_path / "away")
+    with capture_logs() as log:
+        await models.poll()
+    assert [line["event"] for line in log] == ["cannot poll"]
+    (tmp_path / "away").rename(tmp_path / "one")
+    await models.poll()
+    assert serving(models) == [1, 2]
+    assert loader.loads == {"m/1": 1, "m/2": 1}
+
+
+async def test_a_manager_in_mode_poll_looks_by_itself(tmp_path: Path) -> None:
+    add_folders(tmp_path, "m/1")
+    models = steered_manager(SteeredLoader(), tmp_path, mode=ControlMode.POLL, poll_secs=0.001)
+    changed = asyncio.Event()
+    models.on_state = changed.set
+    await models.start()
+    add_folders(tmp_path, "n/1")
+    async with asyncio.timeout(10):
+        while not models.is_ready("n", 1):
+            changed.clear()
+            await changed.wait()
+    await models.close()
+
+
+async def test_polling_goes_on_after_a_defect_and_ends_when_it_is_closed() -> None:
+    looks: list[int] = []
+    third = asyncio.Event()
+
+    async def poll() -> None:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            third.set()
+        raise RuntimeError("a bug")
+
+    poller = Poller(poll, 0.001)
+    poller._task = asyncio.create_task(poller._run())
+    with capture_logs() as log:
+        async with asyncio.timeout(10):
+            await third.wait()
+        await poller.close()
+    assert [line["event"] for line in log][:2] == ["failed to poll"] * 2
+    assert poller._task.done()
