@@ -1,0 +1,104 @@
+"""Messages that are not what they should be: such a call ends with Triton's status and no word in the log.
+
+gRPC itself ends it as UNKNOWN with the name of a Python exception, and logs a traceback for each.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from naiad.services.status import UndecodableError, abort
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from grpc.aio import ServicerContext
+
+    Context = ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Behavior = Callable[[Any, Context], Any]
+
+REFUSAL = "Unable to parse request"
+
+_UNDECODABLE = object()
+
+
+class DecodingServer:
+    """A grpc.aio server on which services are registered: their handlers see no message that is none."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        """Register handlers that are asked by name."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Register a service's handlers; gRPC asks these first."""
+        decoding = {name: decoded(handler) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, decoding)
+
+
+def decoded(handler: Any) -> Any:
+    """The same method handler, ending the call as INTERNAL at a message that cannot be parsed."""
+    kinds = {
+        (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+        (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+        (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+        (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    }
+    name, make = kinds[handler.request_streaming, handler.response_streaming]
+    behavior: Behavior = getattr(handler, name)
+    wrapped = _generator(behavior) if inspect.isasyncgenfunction(behavior) else _coroutine(behavior)
+    parse = _raising if handler.request_streaming else _marking
+    return make(wrapped, parse(handler.request_deserializer), handler.response_serializer)
+
+
+def _marking(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """For one message: what a deserializer raises, no handler of ours would ever see."""
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return _UNDECODABLE
+
+    return parsed
+
+
+def _raising(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """For a stream, where it is raised to whoever reads the next message."""
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            raise UndecodableError(REFUSAL) from None
+
+    return parsed
+
+
+def _coroutine(behavior: Behavior) -> Behavior:
+    async def answered(request: Any, context: Context) -> Any:
+        if request is _UNDECODABLE:
+            await abort(context, UndecodableError(REFUSAL))
+        return await behavior(request, context)
+
+    return answered
+
+
+def _generator(behavior: Behavior) -> Behavior:
+    async def answered(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            if request is _UNDECODABLE:
+                raise UndecodableError(REFUSAL)
+            async for response in behavior(request, context):
+                yield response
+        except UndecodableError as error:
+            await abort(context, error)
+
+    return answered

@@ -1,0 +1,95 @@
+"""gRPC's server as the settings want it: options, TLS, restricted protocols, and every service registered."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from naiad.core.errors import UnavailableError
+from naiad.services.grpc_decoding import DecodingServer
+from naiad.services.grpc_restrictions import RestrictionInterceptor
+from naiad.services.grpc_settings import channel_options, is_unix_socket, listen_target
+from naiad.services.tls import CERT_FLAG, CertificateReloader
+from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc
+
+if TYPE_CHECKING:
+    from naiad.services.grpc_settings import GrpcSettings
+
+INFERENCE_SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+VISION_SERVICE = vision_pb2.DESCRIPTOR.services_by_name["VisionService"].full_name
+HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+def register_services(
+    server: Any,
+    *,
+    inference: service_pb2_grpc.GRPCInferenceServiceServicer,
+    vision: vision_pb2_grpc.VisionServiceServicer,
+    health: health_pb2_grpc.HealthServicer,
+) -> None:
+    """Register every service, and the reflection that tells of them, on a grpc.aio server.
+
+    It is `Any`, as generated code takes it: whatever methods are registered on can be asked for them.
+    """
+    server = DecodingServer(server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
+    vision_pb2_grpc.add_VisionServiceServicer_to_server(vision, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (INFERENCE_SERVICE, VISION_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def create_server(settings: GrpcSettings) -> grpc.aio.Server:
+    """A server that listens nowhere yet; without a restriction no call passes an interceptor."""
+    interceptors = [RestrictionInterceptor(settings.restrictions)] if settings.restrictions else None
+    return grpc.aio.server(options=channel_options(settings), interceptors=interceptors)
+
+
+def listen(server: grpc.aio.Server, settings: GrpcSettings) -> int:
+    """Bind the server's one address, over TLS if the settings have it; returns the port.
+
+    Raises:
+        InvalidArgumentError: the certificate files changed since the settings were made, and are wrong.
+        UnavailableError: the address cannot be bound, or gRPC cannot use the certificate.
+    """
+    target = listen_target(settings)
+    try:
+        if settings.tls is None:
+            return server.add_insecure_port(target)
+        return server.add_secure_port(target, CertificateReloader(settings.tls).credentials())
+    except RuntimeError as error:
+        tls = f", or gRPC cannot use the certificate ({CERT_FLAG})" if settings.tls else ""
+        raise UnavailableError(
+            f"cannot listen on {target} (--grpc-address, --grpc-port){tls}: {error}"
+        ) from None
+
+
+def check_port_free(address: str, port: int, *, reuse_port: bool = False) -> None:
+    """See that the port can be taken, before models are loaded for minutes.
+
+    Args:
+        address: a name or an IPv4 address is tried; of IPv6 and socket paths gRPC itself is the judge.
+        port: 0 finds a free one, so nothing is tried.
+        reuse_port: a port that others share in the same way counts as free.
+
+    Raises:
+        UnavailableError: it cannot, and why.
+    """
+    if port == 0 or not address or is_unix_socket(address) or ":" in address:
+        return
+    with socket.socket() as probe:
+        # As gRPC does it: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot listen on {address}:{port} (--grpc-address, --grpc-port): {error.strerror or error}"
+            ) from None
