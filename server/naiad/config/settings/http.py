@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from naiad.config.settings.kinds import Flag, Port, Positive, SettingsGroup
+from naiad.config.settings.kinds import Flag, Port, Positive, Seconds, SettingsGroup
 
 
 class HttpSettings(SettingsGroup):
@@ -23,6 +23,22 @@ class HttpSettings(SettingsGroup):
     )
     http_max_input_size: Positive = Field(
         64 * 2**20, description="The largest HTTP request body, in bytes; of binary requests its JSON part."
+    )
+    http_max_body_size: Positive = Field(
+        2**31 - 1,
+        le=2**31 - 1,
+        description="The largest HTTP request body with binary tensors, in bytes.",
+    )
+    http_max_connections: Positive = Field(
+        1_024, description="HTTP connections that may be open before more are refused."
+    )
+    http_keep_alive_secs: Seconds = Field(
+        300.0, description="An HTTP connection on which nothing is asked for so long is closed, in seconds."
+    )
+    http_stall_timeout_secs: Seconds = Field(
+        30.0,
+        description="An HTTP request of which nothing comes for so long, or an answer that nobody reads, is "
+        "given up, in seconds.",
     )
     http_header_forward_pattern: str = Field(
         "", description="Headers whose names match this pattern become parameters of the request."

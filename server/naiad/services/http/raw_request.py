@@ -1,0 +1,56 @@
+"""A request that is nothing but its only input's bytes, told by a JSON part of no length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc import service_pb2 as pb
+
+from naiad.core.datatypes import DataType
+from naiad.core.errors import InvalidArgumentError
+from naiad.core.tensors import WILDCARD
+from naiad.services.http.infer_json import ParsedInfer
+
+if TYPE_CHECKING:
+    from naiad.services.http.service import Triton
+
+
+def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> ParsedInfer:
+    """The request for a batch of one, its shape deduced from the model's config and the bytes.
+
+    Raises:
+        NaiadError: there is no such model, or more than one shape would fit.
+    """
+    config = triton.model_config(pb.ModelConfigRequest(name=name, version=version)).config
+    if len(config.input) != 1:
+        raise InvalidArgumentError(
+            f"Raw request must only have 1 input (found 1) to be deduced but got {len(config.input)} inputs "
+            f"in '{name}' model configuration"
+        )
+    tensor = config.input[0]
+    datatype = DataType.from_config_name(model_config_pb2.DataType.Name(tensor.data_type))
+    dims = _dims(tensor.name, list(tensor.dims), datatype, body.nbytes)
+    message = pb.ModelInferRequest(model_name=name, model_version=version)
+    message.inputs.add(
+        name=tensor.name, datatype=datatype.value, shape=[1, *dims] if config.max_batch_size else dims
+    )
+    data = [bytes(body)] if datatype is DataType.BYTES else body
+    return ParsedInfer(message, [data], binary_default=True)
+
+
+def _dims(name: str, dims: list[int], datatype: DataType, size: int) -> list[int]:
+    if dims.count(WILDCARD) > 1:
+        raise InvalidArgumentError(
+            f"The shape of the raw input '{name}' can not be deduced because there are more than one "
+            "variable-sized dimension"
+        )
+    known = 1
+    for dim in dims:
+        known *= dim if dim != WILDCARD else 1
+    if datatype is DataType.BYTES and (WILDCARD in dims or known != 1):
+        raise InvalidArgumentError(
+            f"For BYTE datatype raw input '{name}', the model must have input shape [1]"
+        )
+    row = known * max(1, datatype.itemsize)
+    return [size // row if dim == WILDCARD and row else dim for dim in dims]

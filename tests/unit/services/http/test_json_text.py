@@ -1,0 +1,75 @@
+"""JSON texts: how deep they may nest, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from naiad.core.errors import InvalidArgumentError
+from naiad.services.http.json_text import NestingError, nesting, parse_object
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_a_hundred_levels_are_parsed_and_one_more_is_refused() -> None:
+    assert parse_object(nested(100))
+    with pytest.raises(NestingError, match=r"JSON nesting depth exceeds maximum allowed limit \(100\)"):
+        parse_object(nested(101))
+
+
+def test_hostile_depth_is_refused_before_the_parser_descends() -> None:
+    with pytest.raises(NestingError):
+        parse_object(b'{"ready":' + b"[" * 250_000 + b"true" + b"]" * 250_000 + b"}")
+    with pytest.raises(NestingError):
+        parse_object(b'{"a":' * 250_000)
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+def test_the_depth_is_that_of_the_parsed_value_whatever_strings_hold() -> None:
+    """Brackets, quotes and backslashes in strings count for nothing."""
+    source = random.Random(7)
+
+    def value(depth: int) -> object:
+        kind = source.randrange(4)
+        if depth == 0 or kind == 0:
+            return "".join(source.choices('[]{}"\\,:a', k=source.randrange(8)))
+        if kind == 1:
+            return {str(key): value(depth - 1) for key in range(source.randrange(3))}
+        return [value(depth - 1) for _ in range(source.randrange(4))]
+
+    for _ in range(300):
+        tree = value(8)
+        assert nesting(json.dumps(tree).encode()) == depth_of(tree)
+
+
+def test_depth_is_counted_across_the_steps_of_a_long_text() -> None:
+    text = b"[" * 60 + b" " * (3 * 2**20) + b"[" * 50 + b'"' + b"[" * 2**20 + b'"' + b"]" * 110
+    assert nesting(text) == 110
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b"[1]", b'"x"', b"null", b"\xff\xfe", b'{"a":1}x', b"{'a':1}", b'{"a":' + b"9" * 5_000 + b"}",
+        '{"a":1}'.encode("utf-16"), b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_what_is_no_object_in_utf_8_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidArgumentError, match="failed to parse the request JSON buffer: "):
+        parse_object(text)
+
+
+def test_numbers_that_json_lacks_are_numbers() -> None:
+    value = parse_object(b'{"a":[NaN,Infinity,-Infinity]}')["a"]
+    assert str(value) == "[nan, inf, -inf]"
