@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from support.example_models import examples, write_example, write_examples
 from support.processes import ServerProcess
-from support.stock_clients import CLIENTS, Endpoints, StockClient, connect
+from support.stock_clients import CLIENTS, ControlServer, Endpoints, StockClient, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-
-class ControlServer(NamedTuple):
-    """A server that loads models when asked, over a folder that tests may change."""
-
-    endpoints: Endpoints
-    repository: Path
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from support.stock_clients import CLIENTS, StockClient, as_text, connect, operands
+from support.stock_clients import StockClient, as_text, connect, operands
 from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
@@ -169,8 +169,3 @@ def _resident_bytes(pid: int) -> int:
     found = re.search(r"VmRSS:\s*(\d+) kB", status.read_text())
     assert found
     return int(found[1]) * 1024
-
-
-def test_there_are_four_clients() -> None:
-    """The fixture `stock` stands for each of them."""
-    assert list(CLIENTS) == ["grpc", "grpc.aio", "http", "http.aio"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.differences import DIFFERENCES
+from support.golden_differences import ROWS
 from support.triton_flags import TRITON_FLAGS
 
 from naiad.config.command_line import FIELDS_BY_FLAG
@@ -32,7 +33,7 @@ HOW_TO_REGENERATE = "write it again with `make docs`"
 def compatibility_page() -> str:
     """The whole of docs/compatibility.md."""
     return TEMPLATE.read_text(encoding="utf-8").format(
-        differences="\n".join(_row(*difference) for difference in DIFFERENCES),
+        differences="\n".join(_row(*difference) for difference in (*DIFFERENCES, *ROWS)),
         rpcs=_calls("RPC", RPCS),
         endpoints=_calls("endpoint", HTTP_ENDPOINTS),
         flags="\n\n".join(f"### {title}\n\n{_flags(names)}" for title, names in TRITON_FLAGS.items()),

@@ -29,7 +29,8 @@ class ServerProcess:
 
     def __init__(self, repository: Path, *flags: str, **environment: str) -> None:
         command = [sys.executable, "-m", "naiad", "serve", f"--model-repository={repository}"]
-        command += ["--grpc-address=127.0.0.1", "--grpc-port=0", "--log-format=json", *flags]
+        command += ["--grpc-address=127.0.0.1", "--http-address=127.0.0.1", "--log-format=json"]
+        command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0", *flags]
         reading, writing = os.pipe()
         self.process = subprocess.Popen(command, stderr=writing, env=naiad_environment(**environment))
         os.close(writing)

@@ -13,10 +13,21 @@ if TYPE_CHECKING:
 
 def server(*repositories: Path, **settings: Any) -> NaiadServer:
     """A server over the repositories; enter it to start. Listens on loopback, port 0."""
-    defaults: dict[str, Any] = {"grpc_address": "127.0.0.1", "grpc_port": 0, "exit_timeout_secs": 10}
+    defaults: dict[str, Any] = dict.fromkeys(("grpc_address", "http_address"), "127.0.0.1")
+    defaults |= dict.fromkeys(("grpc_port", "http_port", "metrics_port"), 0) | {"exit_timeout_secs": 10}
     return NaiadServer(ServerConfig(model_repository=repositories, **(defaults | settings)))
 
 
 def address(running: NaiadServer) -> str:
     """Where clients reach it."""
     return f"127.0.0.1:{running.grpc_port}"
+
+
+def http_address(running: NaiadServer) -> str:
+    """Where HTTP clients reach it."""
+    return f"127.0.0.1:{running.http_port}"
+
+
+def metrics_address(running: NaiadServer) -> str:
+    """Where its metrics are."""
+    return f"127.0.0.1:{running.metrics_port}"

@@ -56,10 +56,14 @@ def decide_autofill(
             "max_batch_size is specified"
         )
     batchable = max_batch_size > 0
+    sequences = config.sequence_batching
+    if sequences is not None:  # control tensors and states are the server's own, no client sends or gets them
+        inputs = _without(inputs, sequences.inputs)
+        outputs = _without(outputs, sequences.outputs)
     guessed = [spec.name for spec in (*inputs, *outputs) if spec.shape is None]
     return Autofill(
         max_batch_size=max_batch_size,
-        add_dynamic_batching=max_batch_size > 1 and config.dynamic_batching is None,
+        add_dynamic_batching=max_batch_size > 1 and config.dynamic_batching is None and sequences is None,
         inputs=None if config.inputs else tuple(_describe(spec, batched=batchable) for spec in inputs),
         outputs=None if config.outputs else tuple(_describe(spec, batched=batchable) for spec in outputs),
         warnings=tuple(
@@ -71,6 +75,11 @@ def decide_autofill(
 
 def _is_batchable(spec: TensorSpec) -> bool:
     return bool(spec.shape) and spec.shape is not None and spec.shape[0] == WILDCARD
+
+
+def _without(specs: Sequence[TensorSpec], known: Sequence[TensorConfig]) -> list[TensorSpec]:
+    names = {tensor.name for tensor in known}
+    return [spec for spec in specs if spec.name not in names]
 
 
 def _describe(spec: TensorSpec, *, batched: bool) -> TensorConfig:

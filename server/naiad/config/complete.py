@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from naiad.config.autofill import decide_autofill
 from naiad.config.domain import to_model_config
 from naiad.config.graph_checks import check_graph
+from naiad.config.initial_states import read_initial_states
 from naiad.config.messages import enum_name, new_message
 from naiad.config.normalize import fill_defaults
 from naiad.config.validate import validate_tensors
@@ -47,7 +48,9 @@ def complete_model_config(
         it.
 
     Raises:
-        InvalidArgumentError: the config does not fit the graph, or a `naiad.…` parameter is wrong.
+        InvalidArgumentError: the config does not fit the graph, or a `naiad.…` parameter is wrong, or the
+            file of an initial state.
+        InternalError: the graph lacks a sequence control tensor.
         UnsupportedError: a label file lies outside the model's folder.
     """
     message = new_message()
@@ -62,8 +65,9 @@ def complete_model_config(
         warnings = (*warnings, *fill.warnings)
     fill_defaults(message)
     validate_tensors(message)
-    completed = to_model_config(message, warnings=warnings)
+    completed = replace(to_model_config(message, warnings=warnings), folder=config.folder)
     check_graph(completed, inputs, outputs, optional_inputs=optional_inputs)
+    completed = read_initial_states(completed)
     return replace(completed, vision=read_vision_config(completed, layout_hint=_layout_hint(message)))
 
 

@@ -11,10 +11,13 @@ from naiad.config.model_config import (
     InstanceGroup,
     InstanceKind,
     ModelConfig,
+    QueuePolicy,
     TensorConfig,
+    TimeoutAction,
     VersionPolicy,
     VersionPolicyKind,
 )
+from naiad.config.sequence_fields import sequence_batching
 from naiad.core.datatypes import DataType
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ def to_model_config(
         version_policy=_version_policy(message.version_policy),
         instance_groups=tuple(_instance_group(group) for group in message.instance_group),
         dynamic_batching=_dynamic_batching(message),
+        sequence_batching=sequence_batching(message),
         gpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.gpu_execution_accelerator),
         cpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.cpu_execution_accelerator),
         graph_level=message.optimization.graph.level if has_level else None,
@@ -85,7 +89,22 @@ def _dynamic_batching(message: Message) -> DynamicBatching | None:
     return DynamicBatching(
         preferred_batch_sizes=tuple(batching.preferred_batch_size),
         max_queue_delay_us=batching.max_queue_delay_microseconds,
-        max_queue_size=batching.default_queue_policy.max_queue_size,
+        preserve_ordering=batching.preserve_ordering,
+        priority_levels=batching.priority_levels,
+        default_priority_level=batching.default_priority_level,
+        default_queue_policy=_queue_policy(batching.default_queue_policy),
+        priority_queue_policy={
+            level: _queue_policy(policy) for level, policy in sorted(batching.priority_queue_policy.items())
+        },
+    )
+
+
+def _queue_policy(policy: Message) -> QueuePolicy:
+    return QueuePolicy(
+        timeout_action=TimeoutAction(enum_name(policy, "timeout_action")),
+        default_timeout_us=policy.default_timeout_microseconds,
+        allow_timeout_override=policy.allow_timeout_override,
+        max_queue_size=policy.max_queue_size,
     )
 
 

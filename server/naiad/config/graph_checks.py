@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from naiad.config.control_checks import check_controls
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
 
@@ -21,7 +22,7 @@ def check_graph(
     *,
     optional_inputs: Collection[str] = (),
 ) -> None:
-    """Compare the config's inputs and outputs with the graph's.
+    """Compare the config's inputs and outputs, control tensors and states included, with the graph's.
 
     Args:
         config: complete.
@@ -33,14 +34,18 @@ def check_graph(
         InvalidArgumentError: Triton's message for the first difference, inputs first.
     """
     required = {spec.name for spec in inputs} - set(optional_inputs)
+    sequences = config.sequence_batching
+    if sequences is not None:
+        check_controls(config, sequences.controls, inputs)
     expected = sum(1 for tensor in config.inputs if not tensor.optional)
+    expected += len(sequences.inputs) if sequences else 0
     if expected != len(required):
         raise InvalidArgumentError(
             f"unable to load model '{config.name}', configuration expects {expected} inputs, "
             f"model provides {len(required)}"
         )
     known = {spec.name: spec for spec in inputs}
-    for tensor in config.inputs:
+    for tensor in (*config.inputs, *(sequences.inputs if sequences else ())):
         _check_optional(config, tensor)
         _check_name(tensor, required | set(optional_inputs), "input")
         spec = known.get(tensor.name)  # None: an initializer whose shape the engine did not tell
@@ -50,6 +55,9 @@ def check_graph(
     for tensor in config.outputs:
         _check_name(tensor, available, "output")
         _check_tensor(config, tensor, available[tensor.name], "output")
+    for tensor in sequences.outputs if sequences else ():
+        _check_name(tensor, available, "output")
+        _check_tensor(config, tensor, available[tensor.name], "output state")
 
 
 def _check_optional(config: ModelConfig, tensor: TensorConfig) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    from naiad.config.sequence_config import SequenceBatching
     from naiad.config.vision_config import VisionConfig
     from naiad.core.datatypes import DataType
 
@@ -48,16 +50,48 @@ class InstanceGroup:
     gpus: tuple[int, ...] = ()
 
 
+class TimeoutAction(Enum):
+    """What happens to a request whose timeout passes in the queue."""
+
+    REJECT = "REJECT"
+    DELAY = "DELAY"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How requests of one priority level wait; 0 stands for no timeout and for no limit of its own.
+
+    `max_queue_size` counts requests, not batch items. `allow_timeout_override` lets a request's own timeout
+    count if it is shorter than `default_timeout_us`.
+    """
+
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = False
+    max_queue_size: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class DynamicBatching:
     """The `dynamic_batching` block. Sizes count batch items, the delay is in microseconds.
 
-    `max_queue_size` counts waiting requests; 0 means that the config sets no limit of its own.
+    `priority_levels` 0 means that all requests wait alike; else 1 is the highest level and
+    `default_priority_level` that of requests which name none. `priority_queue_policy` has the levels whose
+    policy is not `default_queue_policy`. With `preserve_ordering` answers leave in the order of the requests.
     """
 
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
-    max_queue_size: int = 0
+    preserve_ordering: bool = False
+    priority_levels: int = 0
+    default_priority_level: int = 0
+    default_queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
+    priority_queue_policy: Mapping[int, QueuePolicy] = field(default_factory=dict)
+
+    @property
+    def max_queue_size(self) -> int:
+        """Requests that may wait under the default policy; 0 for no limit but the server's."""
+        return self.default_queue_policy.max_queue_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +123,11 @@ class VersionPolicy:
 class ModelConfig:
     """A complete, validated model config.
 
-    `instance_groups` is empty where the config named none: the runtime then chooses. `parameters` holds
-    the config's own, `naiad.…` included; `vision` is what those mean, or None. `warnings` names each field
-    that will not be honoured. `message` is the normalised Triton `ModelConfig` message, opaque to every
-    layer but the services.
+    At most one of `dynamic_batching` and `sequence_batching` is there. `instance_groups` is empty where the
+    config named none: the runtime then chooses. `parameters` holds the config's own, `naiad.…` included;
+    `vision` is what those mean, or None. `warnings` names each field that will not be honoured. `message` is
+    the normalised Triton `ModelConfig` message, opaque to every layer but the services. `folder` is the
+    model's, where files lie that the config names.
     """
 
     name: str
@@ -105,6 +140,7 @@ class ModelConfig:
     version_policy: VersionPolicy = field(default_factory=VersionPolicy)
     instance_groups: tuple[InstanceGroup, ...] = ()
     dynamic_batching: DynamicBatching | None = None
+    sequence_batching: SequenceBatching | None = None
     gpu_accelerators: tuple[Accelerator, ...] = ()
     cpu_accelerators: tuple[Accelerator, ...] = ()
     graph_level: int | None = None
@@ -112,3 +148,4 @@ class ModelConfig:
     vision: VisionConfig | None = None
     warnings: tuple[str, ...] = ()
     message: Any = None
+    folder: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from naiad.config.sequence_config import DEFAULT_MAX_SEQUENCE_IDLE_US
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def fill_defaults(message: Message) -> None:
         sizes = message.dynamic_batching.preferred_batch_size
         if not sizes and message.max_batch_size > 0:
             sizes.append(message.max_batch_size)
+    if message.HasField("sequence_batching"):
+        _fill_sequence_batching(message)
     if message.HasField("ensemble_scheduling"):
         return
     for side in ("input_pinned_memory", "output_pinned_memory"):
@@ -54,6 +57,14 @@ def fill_defaults(message: Message) -> None:
             getattr(message.optimization, side).enable = True
     for index, group in enumerate(message.instance_group):
         group.name = group.name or f"{message.name}_{index}"
+
+
+def _fill_sequence_batching(message: Message) -> None:
+    block = message.sequence_batching
+    if not block.max_sequence_idle_microseconds:
+        block.max_sequence_idle_microseconds = DEFAULT_MAX_SEQUENCE_IDLE_US
+    if block.HasField("oldest") and not block.oldest.preferred_batch_size and message.max_batch_size > 0:
+        block.oldest.preferred_batch_size.append(message.max_batch_size)
 
 
 def _is_onnx(message: Message, model_dir: Path) -> bool:

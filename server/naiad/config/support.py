@@ -49,8 +49,6 @@ def _refused(path: str, note: str) -> FieldSupport:
 
 
 _TENSORRT_ONLY = "only the TensorRT backend has it"
-_NO_TIMEOUT = "a request waits until the caller's own deadline"
-_NO_PRIORITY = "all requests of a model wait in one first-in-first-out queue"
 _NO_HINT = "a hint about copying; outputs are the same without it"
 
 FIELDS: tuple[FieldSupport, ...] = (
@@ -88,15 +86,23 @@ FIELDS: tuple[FieldSupport, ...] = (
     _warned("optimization.eager_batching", _NO_HINT),
     _honoured("dynamic_batching.preferred_batch_size"),
     _honoured("dynamic_batching.max_queue_delay_microseconds"),
-    _warned("dynamic_batching.preserve_ordering", "each response is sent as soon as its batch is done"),
-    _warned("dynamic_batching.priority_levels", _NO_PRIORITY),
-    _warned("dynamic_batching.default_priority_level", _NO_PRIORITY),
-    _warned("dynamic_batching.default_queue_policy.timeout_action", _NO_TIMEOUT),
-    _warned("dynamic_batching.default_queue_policy.default_timeout_microseconds", _NO_TIMEOUT),
-    _warned("dynamic_batching.default_queue_policy.allow_timeout_override", _NO_TIMEOUT),
-    _honoured("dynamic_batching.default_queue_policy.max_queue_size", "0 leaves the server's own limit"),
-    _warned("dynamic_batching.priority_queue_policy", _NO_PRIORITY),
-    _refused("sequence_batching", "requests of a sequence would not meet their state or control tensors"),
+    _honoured("dynamic_batching.preserve_ordering"),
+    _honoured("dynamic_batching.priority_levels"),
+    _honoured("dynamic_batching.default_priority_level"),
+    _honoured("dynamic_batching.default_queue_policy", "0 as max_queue_size leaves the server's own limit"),
+    _honoured("dynamic_batching.priority_queue_policy"),
+    _honoured("sequence_batching.direct"),
+    _honoured("sequence_batching.oldest", "the instances of a version share one batcher"),
+    _honoured("sequence_batching.max_sequence_idle_microseconds", "counted from the last answer"),
+    _honoured("sequence_batching.control_input"),
+    _honoured("sequence_batching.state.input_name"),
+    _honoured("sequence_batching.state.output_name"),
+    _honoured("sequence_batching.state.data_type"),
+    _honoured("sequence_batching.state.dims"),
+    _honoured("sequence_batching.state.initial_state"),
+    _warned("sequence_batching.state.use_same_buffer_for_input_output", _NO_HINT),
+    _warned("sequence_batching.state.use_growable_memory", _NO_HINT),
+    _refused("sequence_batching.iterative_sequence", "a request has exactly one response and runs once"),
     _refused("ensemble_scheduling", "models are not chained by this server"),
     _honoured("instance_group.name"),
     _honoured("instance_group.kind"),
@@ -109,14 +115,14 @@ FIELDS: tuple[FieldSupport, ...] = (
     _warned("instance_group.host_policy", "instances are not bound to cores or NUMA nodes"),
     _honoured("default_model_filename"),
     _warned("cc_model_filenames", "default_model_filename is loaded on every GPU"),
-    _warned("metric_tags", "metrics carry the model's name and version only"),
+    _honoured("metric_tags", "label `_KEY` of the model's metrics"),
     _honoured("parameters", "ONNX Runtime's keys and naiad.…; others are kept as information"),
     _warned("model_warmup", "each version is warmed with zeros of every batch size it prefers instead"),
     _refused("model_operations", "custom operator libraries are code and are not loaded"),
     _refused("model_transaction_policy", "a request has exactly one response"),
     _refused("model_repository_agents", "agents may check or replace the files that are loaded"),
     _warned("response_cache", "every request runs"),
-    _warned("model_metrics", "histogram buckets are fixed"),
+    _honoured("model_metrics", "buckets of nv_inference_first_response_histogram_ms"),
 )
 """Every field of `model_config.proto`; a row stands for all fields below its path."""
 
@@ -174,6 +180,5 @@ def _differs(value: Any, default: Any) -> bool:
 
 
 def _says_something(message: Message) -> bool:
-    """Empty blocks that switch a behaviour on count; `decoupled: false` and the like do not."""
-    switches = ("ModelSequenceBatching", "ModelEnsembling")
-    return message.DESCRIPTOR.name in switches or bool(message.ListFields())
+    """An empty block that switches a behaviour on counts; `decoupled: false` and the like do not."""
+    return message.DESCRIPTOR.name == "ModelEnsembling" or bool(message.ListFields())

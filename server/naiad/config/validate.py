@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from naiad.config.messages import enum_name
 from naiad.config.normalize import ONNX_BACKEND, ONNX_PLATFORM
+from naiad.config.validate_sequence import validate_sequence_batching
 from naiad.core.errors import InvalidArgumentError, UnsupportedError
 from naiad.core.tensors import WILDCARD
 
@@ -36,6 +37,8 @@ def validate_config(message: Message, folder_name: str) -> None:
         raise InvalidArgumentError(f"'max_batch_size' must be non-negative value for {message.name}")
     if message.HasField("dynamic_batching"):
         _validate_dynamic_batching(message)
+    if message.HasField("sequence_batching"):
+        validate_sequence_batching(message)
     validate_tensors(message)
     if message.name != folder_name:
         raise InvalidArgumentError(

@@ -32,7 +32,14 @@ _KEPT_SETTINGS = ("NAIAD_CPU_THREADS", "NAIAD_DECODE_THREADS")
 def serve_command(repository: Path) -> list[str]:
     """The command that serves `repository` on a free port of loopback and logs JSON."""
     command = [sys.executable, "-m", "naiad", "serve", f"--model-repository={repository}"]
-    return [*command, "--grpc-address=127.0.0.1", "--grpc-port=0", "--log-format=json"]
+    return [
+        *command,
+        "--grpc-address=127.0.0.1",
+        "--grpc-port=0",
+        "--allow-http=false",
+        "--allow-metrics=false",
+        "--log-format=json",
+    ]
 
 
 class ServerProcess:

@@ -20,6 +20,7 @@ class BatchReason(Enum):
     DELAY = "delay"  # the oldest request has waited its max queue delay
     RETRY = "retry"  # alone, after the batch that it was in had failed
     IDLE = "idle"  # an instance was free and no delay is configured
+    UTILIZATION = "utilization"  # as many sequences as asked for have a request
 
 
 class Queued(Protocol):
@@ -62,11 +63,12 @@ Decision = Run | Wait | None
 
 
 class _Prefix(NamedTuple):
-    """What a scan from the head found, sizes in batch items."""
+    """What a scan from the head found, sizes in batch items; `oldest_ns` of all that was taken."""
 
     taken: int
     size: int
     preferred: int
+    oldest_ns: int
     misfit: bool
 
 
@@ -78,7 +80,8 @@ def next_batch(queue: Iterable[Queued], now_ns: int, policy: BatchPolicy) -> Dec
     size goes at once while the oldest request's delay lasts; after the delay everything that fits goes.
 
     Args:
-        queue: waiting requests, oldest first; only as many are looked at as fit one batch.
+        queue: waiting requests in the order in which they leave, which is not always that of their coming;
+            only as many are looked at as fit one batch.
         now_ns: the clock's time.
         policy: the model version's.
     """
@@ -88,13 +91,13 @@ def next_batch(queue: Iterable[Queued], now_ns: int, policy: BatchPolicy) -> Dec
     if policy.max_batch_size < 1:
         return Run(1, BatchReason.LONE)
     prefix = _scan(queue, policy)
-    waited_ns = now_ns - head.enqueued_ns
+    waited_ns = now_ns - prefix.oldest_ns
     delay_over = 0 < policy.max_queue_delay_ns <= waited_ns
     if prefix.preferred and not delay_over:
         return Run(prefix.preferred, BatchReason.PREFERRED)
     reason = _reason_to_run(prefix, policy, delay_over=delay_over)
     if reason is None:
-        return Wait(head.enqueued_ns + policy.max_queue_delay_ns)
+        return Wait(prefix.oldest_ns + policy.max_queue_delay_ns)
     return Run(prefix.taken, reason)
 
 
@@ -110,7 +113,7 @@ def _reason_to_run(prefix: _Prefix, policy: BatchPolicy, *, delay_over: bool) ->
 
 def _scan(queue: Iterable[Queued], policy: BatchPolicy) -> _Prefix:
     largest_preferred = policy.preferred[-1] if policy.preferred else policy.max_batch_size
-    taken = size = preferred = 0
+    taken = size = preferred = oldest_ns = 0
     shape_key: Hashable = None
     for item in queue:
         if taken:
@@ -118,13 +121,14 @@ def _scan(queue: Iterable[Queued], policy: BatchPolicy) -> _Prefix:
             if size + item.batch_size > largest_preferred and not preferred:
                 preferred = taken
             if size + item.batch_size > policy.max_batch_size or item.shape_key != shape_key:
-                return _Prefix(taken, size, preferred, misfit=True)
+                return _Prefix(taken, size, preferred, oldest_ns, misfit=True)
         else:
-            shape_key = item.shape_key
+            shape_key, oldest_ns = item.shape_key, item.enqueued_ns
+        oldest_ns = min(oldest_ns, item.enqueued_ns)
         taken += 1
         size += item.batch_size
         if size in policy.preferred:
             preferred = taken
         if size >= policy.max_batch_size:
             break
-    return _Prefix(taken, size, preferred, misfit=False)
+    return _Prefix(taken, size, preferred, oldest_ns, misfit=False)

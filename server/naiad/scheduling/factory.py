@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from naiad.config.sequence_config import OldestStrategy
 from naiad.scheduling.batching import BatchPolicy
+from naiad.scheduling.policies import PriorityLevels
 from naiad.scheduling.scheduler import BatchScheduler
+from naiad.scheduling.sequence.direct import DirectScheduler
+from naiad.scheduling.sequence.oldest import OldestScheduler
 from naiad.scheduling.tensors import BatchLayout
 
 if TYPE_CHECKING:
@@ -25,6 +29,11 @@ class Scheduler(Protocol):
     @property
     def queued(self) -> int:
         """Requests that wait for an instance."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """Instances that run a batch."""
         ...
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
@@ -61,19 +70,31 @@ def create_scheduler(
         config: its completed config.
         sessions: one (name, session) an instance; several may name the same session.
         statistics: counts what happens.
-        max_queue_size: requests that may wait, unless the config says less.
+        max_queue_size: requests that may wait, whatever the config's queue policies say.
         clock: the monotonic clock of deadlines and delays.
     """
+    if config.sequence_batching is not None:
+        oldest = isinstance(config.sequence_batching.strategy, OldestStrategy)
+        kind = OldestScheduler if oldest else DirectScheduler
+        return kind(
+            key,
+            config=config,
+            sessions=sessions,
+            statistics=statistics,
+            max_queue_size=max_queue_size,
+            clock=clock,
+        )
     batching = config.dynamic_batching
-    limit = batching.max_queue_size if batching and batching.max_queue_size else max_queue_size
     return BatchScheduler(
         key,
         policy=batch_policy(config),
         layout=BatchLayout(config),
         sessions=sessions,
         statistics=statistics,
-        max_queue_size=min(limit, max_queue_size),
+        max_queue_size=max_queue_size,
         clock=clock,
+        levels=PriorityLevels(batching),
+        preserve_ordering=batching is not None and batching.preserve_ordering,
     )
 
 

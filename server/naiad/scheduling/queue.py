@@ -1,101 +1,196 @@
-"""The waiting requests of one model version: in order, with cheap removal and expiry."""
+"""The waiting requests of one model version: by priority level, in order, with cheap removal and expiry."""
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from naiad.config.model_config import TimeoutAction
+from naiad.scheduling.deadlines import Deadlines
+from naiad.scheduling.policies import PriorityLevels, queue_timeout_us
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Hashable, Iterator
 
+    from naiad.config.model_config import QueuePolicy
     from naiad.core.tensors import InferRequest, InferResponse
-
-
-_SLACK = 64
-"""How many deadlines of requests that have left may lie in the heap beyond twice those that wait."""
+    from naiad.scheduling.sequence.table import LiveSequence
 
 
 class PendingRequest:
-    """A request, the future that its caller awaits, and what the batch decision reads."""
+    """A request, the future that its caller awaits, and what decisions about it read.
 
-    __slots__ = ("batch_size", "deadline_ns", "enqueued_ns", "future", "request", "shape_key", "ticket")
+    `feed` is the request as it is run: with the control tensors and states of a sequence, else the request
+    itself. `arrived_ns` is when the caller came, `enqueued_ns` when it entered the queue that batches are
+    formed of; they differ for requests of sequences. `waiting` is True until it is run or has left.
+    """
+
+    __slots__ = (
+        "arrived_ns",
+        "batch_size",
+        "deadline_ns",
+        "enqueued_ns",
+        "feed",
+        "future",
+        "level",
+        "request",
+        "sequence",
+        "shape_key",
+        "ticket",
+        "waiting",
+    )
 
     def __init__(
         self,
         request: InferRequest,
         future: asyncio.Future[InferResponse],
         *,
-        shape_key: Hashable,
-        enqueued_ns: int,
+        arrived_ns: int,
+        shape_key: Hashable = None,
     ) -> None:
         self.request = request
+        self.feed = request
         self.future = future
         self.shape_key = shape_key
         self.batch_size = request.batch_size
-        self.enqueued_ns = enqueued_ns
+        self.arrived_ns = arrived_ns
+        self.enqueued_ns = arrived_ns
         self.deadline_ns = request.deadline_ns
+        self.waiting = True
+        self.sequence: LiveSequence | None = None
+        self.level = 0
         self.ticket = 0
+
+    def __repr__(self) -> str:
+        return f"<PendingRequest {self.request.request_id!r} {'waiting' if self.waiting else 'gone'}>"
+
+
+class FullLevel(NamedTuple):
+    """A priority level, how many requests wait there, and how many may."""
+
+    level: int
+    waiting: int
+    limit: int
 
 
 class RequestQueue:
-    """First in, first out, with removal from the middle.
+    """First in, first out within a priority level, level 1 first, with removal from the middle.
 
-    It belongs to the event loop's thread. Deadlines lie in a heap beside the queue; an entry whose request
-    has left is dropped when it comes to the top.
+    A request whose policy says so moves behind those of its level when its timeout has passed. The queue
+    belongs to the event loop's thread.
     """
 
-    def __init__(self) -> None:
-        self._waiting: OrderedDict[int, PendingRequest] = OrderedDict()
-        self._deadlines: list[tuple[int, int]] = []
+    def __init__(self, levels: PriorityLevels | None = None) -> None:
+        self._priorities = levels or PriorityLevels()
+        self._levels: dict[int, _Level] = {}
+        self._order: list[int] = []  # of the levels that were ever used; as many as requests can wait at most
+        self._timeouts: Deadlines[PendingRequest] = Deadlines(self._is_due)
+        self._size = 0
         self._next_ticket = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._size
 
     def __iter__(self) -> Iterator[PendingRequest]:
-        return iter(self._waiting.values())
+        for level in self._order:
+            yield from self._levels[level]
+
+    def full_level(self, request: InferRequest) -> FullLevel | None:
+        """The level of the request, if as many wait there as its policy allows; else None."""
+        number = self._priorities.level(request.priority)
+        level = self._levels.get(number)
+        if level is None or not level.policy.max_queue_size or len(level) < level.policy.max_queue_size:
+            return None
+        return FullLevel(number, len(level), level.policy.max_queue_size)
 
     def push(self, pending: PendingRequest) -> None:
-        """Add at the end."""
+        """Add at the end of its level; its policy's timeout counts from its `enqueued_ns`."""
         self._next_ticket += 1
         pending.ticket = self._next_ticket
-        self._waiting[pending.ticket] = pending
-        if pending.deadline_ns is not None:
-            heapq.heappush(self._deadlines, (pending.deadline_ns, pending.ticket))
+        pending.level = number = self._priorities.level(pending.request.priority)
+        level = self._levels.get(number)
+        if level is None:
+            self._forget_empty_levels()
+            level = self._levels[number] = _Level(self._priorities.policy(number))
+            insort(self._order, number)
+        level.fresh[pending.ticket] = pending
+        self._size += 1
+        if level.policy.default_timeout_us:
+            timeout_us = queue_timeout_us(level.policy, pending.request)
+            self._timeouts.push(pending.enqueued_ns + timeout_us * 1_000, pending)
 
     def pop(self, count: int) -> list[PendingRequest]:
-        """Take the `count` oldest."""
-        return [self._waiting.popitem(last=False)[1] for _ in range(count)]
+        """Take the first `count`."""
+        taken: list[PendingRequest] = []
+        for level in self._order:
+            waiting = self._levels[level]
+            while len(taken) < count and waiting:
+                taken.append(waiting.popleft())
+        self._size -= len(taken)
+        return taken
 
     def discard(self, pending: PendingRequest) -> bool:
-        """Take one out; False if it is no longer waiting."""
-        found = self._waiting.pop(pending.ticket, None) is not None
-        if len(self._deadlines) > 2 * len(self._waiting) + _SLACK:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._waiting]
-            heapq.heapify(self._deadlines)
-        return found
+        """Take one out; False if it is not in the queue."""
+        level = self._levels.get(pending.level)
+        if level is None or not level.discard(pending.ticket):
+            return False
+        self._size -= 1
+        return True
 
-    def pop_expired(self, now_ns: int) -> list[PendingRequest]:
-        """Take out every request whose deadline is not after `now_ns`."""
-        expired = []
-        while self._deadlines and self._deadlines[0][0] <= now_ns:
-            _, ticket = heapq.heappop(self._deadlines)
-            pending = self._waiting.pop(ticket, None)
-            if pending is not None:
-                expired.append(pending)
-        return expired
+    def pop_timed_out(self, now_ns: int) -> list[PendingRequest]:
+        """Apply the policies: take out what is to be rejected, move back what is to be delayed."""
+        rejected = []
+        for pending in self._timeouts.pop_due(now_ns):
+            level = self._levels[pending.level]
+            if level.policy.timeout_action is TimeoutAction.DELAY:
+                level.delay(pending.ticket)
+            else:
+                self.discard(pending)
+                rejected.append(pending)
+        return rejected
 
-    def next_deadline_ns(self) -> int | None:
-        """The nearest deadline of a waiting request, or None."""
-        while self._deadlines and self._deadlines[0][1] not in self._waiting:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+    def next_timeout_ns(self) -> int | None:
+        """When the next policy's timeout of a waiting request passes, or None."""
+        return self._timeouts.next_ns()
 
     def clear(self) -> list[PendingRequest]:
         """Take out everything."""
-        everything = list(self._waiting.values())
-        self._waiting.clear()
-        self._deadlines.clear()
-        return everything
+        return self.pop(self._size)
+
+    def _is_due(self, pending: PendingRequest) -> bool:
+        level = self._levels.get(pending.level)
+        return level is not None and pending.ticket in level.fresh
+
+    def _forget_empty_levels(self) -> None:
+        """A caller may name any of many levels: those that stand empty go when another one comes."""
+        self._order = [level for level in self._order if self._levels[level]]
+        self._levels = {level: self._levels[level] for level in self._order}
+
+
+class _Level:
+    """The requests of one level: those within their timeout, then those past it."""
+
+    __slots__ = ("delayed", "fresh", "policy")
+
+    def __init__(self, policy: QueuePolicy) -> None:
+        self.policy = policy
+        self.fresh: OrderedDict[int, PendingRequest] = OrderedDict()
+        self.delayed: OrderedDict[int, PendingRequest] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.delayed)
+
+    def __iter__(self) -> Iterator[PendingRequest]:
+        return chain(self.fresh.values(), self.delayed.values())
+
+    def popleft(self) -> PendingRequest:
+        return (self.fresh or self.delayed).popitem(last=False)[1]
+
+    def discard(self, ticket: int) -> bool:
+        return self.fresh.pop(ticket, None) is not None or self.delayed.pop(ticket, None) is not None
+
+    def delay(self, ticket: int) -> None:
+        self.delayed[ticket] = self.fresh.pop(ticket)

@@ -24,7 +24,8 @@ class BatchLayout:
         self.max_batch_size = config.max_batch_size
         self.output_names = tuple(sorted(output.name for output in config.outputs))
         self._all_inputs_required = not any(spec.optional for spec in config.inputs)
-        self._ragged_inputs = tuple(spec.name for spec in config.inputs if WILDCARD in spec.dims)
+        inputs = (*config.inputs, *(config.sequence_batching.inputs if config.sequence_batching else ()))
+        self._ragged_inputs = tuple(spec.name for spec in inputs if WILDCARD in spec.dims)
         self._input_reshape = {spec.name: spec.reshape for spec in config.inputs if spec.reshape is not None}
         self._output_reshape = {spec.name: spec for spec in config.outputs if spec.reshape is not None}
 

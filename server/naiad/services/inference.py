@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from naiad.core.errors import DeadlineExceededError
 from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
 from naiad.services.forwarding import forwarded
@@ -226,7 +227,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             with admitted:
                 reply = await self._reply(await admitted.answer())
         except Exception as error:
-            if call.ends_stream_on_error:
+            # A deadline is the whole stream's: past it no client reads what would be told in-band.
+            if call.ends_stream_on_error or isinstance(error, DeadlineExceededError):
                 raise
             failed = pb.ModelInferResponse(
                 model_name=message.model_name, model_version=message.model_version, id=message.id

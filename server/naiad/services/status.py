@@ -25,7 +25,11 @@ Response = TypeVar("Response")
 
 
 MAX_MESSAGE = 2_000
-"""Characters of an error's text that reach the caller."""
+"""Bytes of an error's text that reach the caller: gRPC's trailers hold 8 KiB, and threefold what is not ASCII."""
+
+
+class UndecodableError(errors.InvalidArgumentError):
+    """A message that is not of its type; Triton's clients know it as INTERNAL, and no model failed."""
 
 
 class Counted(Protocol):
@@ -48,6 +52,7 @@ _CODES: dict[type[errors.NaiadError], grpc.StatusCode] = {
     errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.CancelledError: grpc.StatusCode.CANCELLED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
+    UndecodableError: grpc.StatusCode.INTERNAL,
 }
 
 _TITLES: dict[type[errors.NaiadError], str] = {
@@ -88,7 +93,9 @@ def _expected(kind: type[errors.NaiadError], message: str) -> Status:
 
 def _bounded(message: str) -> str:
     """What fits a status: an error may quote what the caller sent, and gRPC limits its trailers."""
-    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + " …"
+    # Half a surrogate pair, which only JSON can spell, has no UTF-8.
+    text = message.encode("utf-8", "backslashreplace")
+    return text[:MAX_MESSAGE].decode("utf-8", "ignore") + (" …" if len(text) > MAX_MESSAGE else "")
 
 
 def code_number(status: Status) -> int:

@@ -63,7 +63,7 @@ def test_a_broken_model_exits_1_with_reason_and_advice_and_the_others_are_still_
     assert result.exit_code == 1
     assert "a_broken: BROKEN" in lines(result)
     assert "b_sound: ok" in lines(result)
-    assert "is cut short or not an ONNX model" in result.stdout
+    assert "Protobuf parsing failed" in result.stdout
     assert f"what to do  copy or export {tmp_path}/a_broken/1/model.onnx again" in result.stdout
     assert lines(result)[-1] == "2 models: 1 ok, 1 broken (a_broken)"
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from naiad.config.autofill import decide_autofill
 from naiad.config.model_config import DynamicBatching, ModelConfig, TensorConfig
+from naiad.config.sequence_config import ControlConfig, ControlKind, SequenceBatching, StateConfig
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import TensorSpec
@@ -61,6 +62,22 @@ def test_no_batcher_is_added_for_single_items_or_beside_a_given_one(
     fill = decide_autofill(config, [_spec("x", -1, 4)], [_spec("y", -1, 2)], default_max_batch_size=default)
     assert fill is not None
     assert not fill.add_dynamic_batching
+
+
+def test_control_tensors_and_states_are_not_taken_for_the_callers_and_rule_out_a_dynamic_batcher() -> None:
+    sequences = SequenceBatching(
+        controls=(ControlConfig("START", ControlKind.START, FP32),),
+        states=(StateConfig("S_IN", "S_OUT", FP32, (4,)),),
+    )
+    fill = decide_autofill(
+        _config(sequence_batching=sequences),
+        [_spec("START", -1, 1), _spec("x", -1, 4), _spec("S_IN", -1, 4)],
+        [_spec("S_OUT", -1, 4), _spec("y", -1, 2)],
+        default_max_batch_size=4,
+    )
+    assert fill is not None
+    assert (fill.inputs, fill.outputs) == ((X,), (Y,))
+    assert (fill.max_batch_size, fill.add_dynamic_batching) == (4, False)
 
 
 def test_a_fixed_first_dimension_anywhere_means_no_batching() -> None:

@@ -11,6 +11,7 @@ from naiad.config.model_config import (
     DynamicBatching,
     InstanceGroup,
     InstanceKind,
+    QueuePolicy,
     TensorConfig,
     VersionPolicy,
     VersionPolicyKind,
@@ -63,7 +64,9 @@ def test_every_honoured_field_reaches_the_domain(model_folder: Callable[..., Pat
         InstanceGroup("model_0", InstanceKind.GPU, 2, (0, 1)),
         InstanceGroup("rest", InstanceKind.CPU, 0),
     )
-    assert config.dynamic_batching == DynamicBatching((4,), 500, 20)
+    assert config.dynamic_batching == DynamicBatching(
+        (4,), 500, default_queue_policy=QueuePolicy(max_queue_size=20)
+    )
     assert config.gpu_accelerators == (Accelerator("tensorrt", {"precision_mode": "FP16"}),)
     assert config.cpu_accelerators == (Accelerator("openvino"),)
     assert config.graph_level == -1
@@ -118,7 +121,11 @@ def test_filled_in_defaults_are_no_reason_to_warn(model_folder: Callable[..., Pa
     ("text", "error", "expected"),
     [
         ('backend: "nosuch"', InvalidArgumentError, "unable to find backend library for backend 'nosuch'"),
-        ("sequence_batching {}", UnsupportedError, "sequence_batching is not supported"),
+        (
+            "sequence_batching { iterative_sequence: true }",
+            UnsupportedError,
+            "iterative_sequence is not supported",
+        ),
         ('platform: "ensemble" ensemble_scheduling {}', UnsupportedError, "platform 'ensemble'"),
         ("instance_group { kind: KIND_CPU gpus: 0 }", InvalidArgumentError, "group model_0 of model model"),
         (

@@ -50,20 +50,11 @@ _SAMPLES = {
     "optimization.output_pinned_memory.enable": "optimization { output_pinned_memory { enable: false } }",
     "optimization.gather_kernel_buffer_threshold": "optimization { gather_kernel_buffer_threshold: 1 }",
     "optimization.eager_batching": "optimization { eager_batching: true }",
-    "dynamic_batching.preserve_ordering": "dynamic_batching { preserve_ordering: true }",
-    "dynamic_batching.priority_levels": "dynamic_batching { priority_levels: 2 }",
-    "dynamic_batching.default_priority_level": "dynamic_batching { default_priority_level: 1 }",
-    "dynamic_batching.default_queue_policy.timeout_action": (
-        "dynamic_batching { default_queue_policy { timeout_action: DELAY } }"
+    "sequence_batching.state.use_same_buffer_for_input_output": (
+        "sequence_batching { state { use_same_buffer_for_input_output: true } }"
     ),
-    "dynamic_batching.default_queue_policy.default_timeout_microseconds": (
-        "dynamic_batching { default_queue_policy { default_timeout_microseconds: 5 } }"
-    ),
-    "dynamic_batching.default_queue_policy.allow_timeout_override": (
-        "dynamic_batching { default_queue_policy { allow_timeout_override: true } }"
-    ),
-    "dynamic_batching.priority_queue_policy": (
-        "dynamic_batching { priority_queue_policy { key: 1 value {} } }"
+    "sequence_batching.state.use_growable_memory": (
+        "sequence_batching { state { use_growable_memory: true } }"
     ),
     "instance_group.rate_limiter": "instance_group [{}, { rate_limiter { priority: 1 } }]",
     "instance_group.secondary_devices": "instance_group { secondary_devices { device_id: 1 } }",
@@ -94,7 +85,7 @@ _REFUSED = {
     "output.is_non_linear_format_io": "output { is_non_linear_format_io: true }",
     "batch_input": "batch_input { kind: BATCH_ITEM_SHAPE }",
     "batch_output": 'batch_output { target_name: "y" }',
-    "sequence_batching": "sequence_batching {}",
+    "sequence_batching.iterative_sequence": "sequence_batching { iterative_sequence: true }",
     "ensemble_scheduling": "ensemble_scheduling {}",
     "instance_group.profile": 'instance_group { profile: "0" }',
     "model_operations": 'model_operations { op_library_filename: "ops.so" }',
@@ -126,6 +117,9 @@ def test_an_ensemble_is_refused_even_without_steps() -> None:
         "dynamic_batching { max_queue_delay_microseconds: 100 default_queue_policy { max_queue_size: 9 } }",
         'parameters { key: "a" value { string_value: "b" } }',
         "response_cache { enable: false }",
+        "dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 }",
+        "dynamic_batching { priority_queue_policy { key: 1 value { timeout_action: DELAY } } }",
+        "sequence_batching { oldest { max_candidate_sequences: 4 } state { input_name: 'x' } }",
     ],
 )
 def test_defaults_and_honoured_fields_cause_neither(text: str) -> None:

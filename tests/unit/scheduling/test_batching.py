@@ -85,6 +85,13 @@ def test_a_request_of_another_shape_ends_the_batch_and_sends_it_without_waiting(
     assert next_batch(waiting, 0, DELAYED) == Run(2, BatchReason.MISFIT)
 
 
+def test_the_delay_counts_from_the_oldest_of_the_batch_even_behind_a_younger_one() -> None:
+    """A request of a higher priority stands first and has come last."""
+    waiting = [Item(enqueued_ns=900), Item(enqueued_ns=100)]
+    assert next_batch(waiting, 950, DELAYED) == Wait(100 + DELAY_NS)
+    assert next_batch(waiting, 100 + DELAY_NS, DELAYED) == Run(2, BatchReason.DELAY)
+
+
 def test_a_request_larger_than_every_preferred_size_still_runs() -> None:
     assert next_batch(queue(7), DELAY_NS, DELAYED_FOUR) == Run(1, BatchReason.DELAY)
 
@@ -103,12 +110,12 @@ policies = st.builds(
 @given(items, policies, st.integers(2_000, 10_000))
 def test_a_batch_is_a_prefix_within_the_limits(waiting: list[Item], policy: BatchPolicy, now_ns: int) -> None:
     """Whatever waits: never beyond the maximum, never mixed shapes, never idle for ever."""
-    waiting.sort(key=lambda item: item.enqueued_ns)
     decision = next_batch(waiting, now_ns, policy)
     if not waiting:
         assert decision is None
     elif isinstance(decision, Wait):
-        assert now_ns < decision.until_ns <= waiting[0].enqueued_ns + policy.max_queue_delay_ns
+        oldest_ns = min(item.enqueued_ns for item in waiting)
+        assert now_ns < decision.until_ns == oldest_ns + policy.max_queue_delay_ns
     else:
         assert decision is not None
         batch = waiting[: decision.take]

@@ -1,53 +1,174 @@
-"""The queue keeps order, and lets requests leave from anywhere."""
+"""The queue keeps order within priority levels, applies their policies, and lets requests leave from anywhere."""
 
 from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from naiad.config.model_config import DynamicBatching, QueuePolicy, TimeoutAction
 from naiad.core.tensors import InferRequest
-from naiad.scheduling.queue import PendingRequest, RequestQueue
+from naiad.scheduling.policies import PriorityLevels
+from naiad.scheduling.queue import FullLevel, PendingRequest, RequestQueue
+
+REJECT = QueuePolicy(default_timeout_us=1)
+DELAY = QueuePolicy(TimeoutAction.DELAY, default_timeout_us=1)
+US = 1_000
 
 
-def pending(name: str, deadline_ns: int | None = None) -> PendingRequest:
-    request = InferRequest("m", None, {}, request_id=name, deadline_ns=deadline_ns)
-    return PendingRequest(request, asyncio.Future(), shape_key=None, enqueued_ns=0)
+def pending(name: str, *, priority: int = 0, now_ns: int = 0, timeout_us: int = 0) -> PendingRequest:
+    loop = asyncio.new_event_loop()
+    request = InferRequest("m", None, {}, request_id=name, priority=priority, timeout_us=timeout_us)
+    try:
+        return PendingRequest(request, asyncio.Future(loop=loop), arrived_ns=now_ns)
+    finally:
+        loop.close()
 
 
-def names(requests: list[PendingRequest]) -> list[str]:
-    return [item.request.request_id for item in requests]
+def names(requests: list[PendingRequest]) -> str:
+    return "".join(item.request.request_id for item in requests)
 
 
-async def test_requests_leave_in_the_order_they_came() -> None:
-    queue = RequestQueue()
-    for name in "abc":
-        queue.push(pending(name))
-    assert names(queue.pop(2)) == ["a", "b"]
-    assert names(list(queue)) == ["c"]
+def levels(count: int, default: int = 1, **policies: QueuePolicy) -> PriorityLevels:
+    by_level = {int(name.removeprefix("level")): policy for name, policy in policies.items()}
+    return PriorityLevels(
+        DynamicBatching(priority_levels=count, default_priority_level=default, priority_queue_policy=by_level)
+    )
 
 
-async def test_a_discarded_request_is_gone_and_only_once() -> None:
-    queue = RequestQueue()
-    middle = pending("b")
-    for item in (pending("a"), middle, pending("c")):
+def one_level(policy: QueuePolicy) -> RequestQueue:
+    return RequestQueue(PriorityLevels(DynamicBatching(default_queue_policy=policy)))
+
+
+def filled(queue: RequestQueue, *items: PendingRequest) -> RequestQueue:
+    for item in items:
         queue.push(item)
+    return queue
+
+
+def test_requests_leave_in_the_order_they_came() -> None:
+    queue = filled(RequestQueue(), *map(pending, "abc"))
+    assert names(queue.pop(2)) == "ab"
+    assert names(list(queue)) == "c"
+    assert len(queue) == 1
+
+
+def test_a_discarded_request_is_gone_and_only_once() -> None:
+    middle = pending("b")
+    queue = filled(RequestQueue(), pending("a"), middle, pending("c"))
     assert queue.discard(middle)
     assert not queue.discard(middle)
-    assert names(queue.pop(2)) == ["a", "c"]
+    assert not queue.discard(pending("stranger"))
+    assert names(queue.pop(2)) == "ac"
+    assert len(queue) == 0
 
 
-async def test_expired_requests_leave_wherever_they_stand() -> None:
-    queue = RequestQueue()
-    for item in (pending("a"), pending("b", 50), pending("c", 20), pending("d", 99)):
-        queue.push(item)
-    assert queue.next_deadline_ns() == 20
-    assert names(queue.pop_expired(50)) == ["c", "b"]
-    assert names(list(queue)) == ["a", "d"]
-    assert queue.next_deadline_ns() == 99
+def test_level_one_overtakes_and_each_level_stays_in_order() -> None:
+    queue = filled(
+        RequestQueue(levels(3, default=2)),
+        pending("c", priority=2),
+        pending("e", priority=3),
+        pending("a", priority=1),
+        pending("d"),
+        pending("b", priority=1),
+    )
+    assert names(list(queue)) == "abcde"
+    assert names(queue.pop(3)) == "abc"
+    assert names(queue.clear()) == "de"
 
 
-async def test_the_deadline_of_a_request_that_left_is_forgotten() -> None:
-    queue = RequestQueue()
-    queue.push(pending("a", 10))
-    queue.pop(1)
-    assert queue.next_deadline_ns() is None
-    assert queue.pop_expired(100) == []
+def test_levels_that_stand_empty_do_not_pile_up() -> None:
+    """A caller may name any of many levels; what it leaves behind is bounded by what waits."""
+    queue = RequestQueue(levels(2**32 - 1))
+    for priority in range(1, 1_000):
+        queue.push(pending("x", priority=priority))
+        queue.pop(1)
+    assert len(queue._levels) <= 2
+
+
+def test_an_expired_request_is_rejected_wherever_it_stands() -> None:
+    queue = filled(one_level(REJECT), pending("a", now_ns=5 * US), pending("b"), pending("c", now_ns=9 * US))
+    assert queue.next_timeout_ns() == 1 * US
+    assert names(queue.pop_timed_out(6 * US)) == "ba"
+    assert names(list(queue)) == "c"
+    assert queue.next_timeout_ns() == 10 * US
+
+
+def test_an_expired_request_is_delayed_behind_its_level_and_before_the_next() -> None:
+    policies = levels(2, default=2, level1=DELAY)
+    queue = filled(RequestQueue(policies), pending("c", priority=1), pending("d"))
+    assert queue.pop_timed_out(2 * US) == []
+    filled(queue, pending("a", priority=1, now_ns=2 * US), pending("b", priority=1, now_ns=2 * US))
+    assert names(list(queue)) == "abcd"
+    assert queue.pop_timed_out(10**9) == []
+    assert names(list(queue)) == "cabd"
+    assert queue.next_timeout_ns() is None
+    assert len(queue) == 4
+
+
+def test_a_delayed_request_can_leave_and_be_taken() -> None:
+    first, second = pending("a"), pending("b")
+    queue = filled(one_level(DELAY), first, second)
+    queue.pop_timed_out(10 * US)
+    assert queue.discard(first)
+    assert names(queue.pop(5)) == "b"
+
+
+def test_a_full_level_is_named_with_its_limit_and_others_are_not_full() -> None:
+    queue = RequestQueue(levels(2, default=2, level1=QueuePolicy(max_queue_size=1)))
+    high, low = InferRequest("m", None, {}, priority=1), InferRequest("m", None, {}, priority=2)
+    assert queue.full_level(high) is None
+    queue.push(pending("a", priority=1))
+    assert queue.full_level(high) == FullLevel(level=1, waiting=1, limit=1)
+    assert queue.full_level(low) is None
+
+
+def test_delayed_requests_count_towards_the_limit() -> None:
+    queue = one_level(QueuePolicy(TimeoutAction.DELAY, default_timeout_us=1, max_queue_size=1))
+    queue.push(pending("a"))
+    queue.pop_timed_out(10 * US)
+    assert queue.full_level(InferRequest("m", None, {})) is not None
+
+
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.integers(0, 4)),
+        st.tuples(st.just("pop"), st.integers(0, 3)),
+        st.tuples(st.just("discard"), st.integers(0, 40)),
+        st.tuples(st.just("expire"), st.integers(0, 5)),
+    ),
+    max_size=60,
+)
+
+
+@given(moves, st.sampled_from([REJECT, DELAY, QueuePolicy()]))
+def test_nothing_is_lost_doubled_or_reordered_within_a_level(
+    steps: list[tuple[str, int]], policy: QueuePolicy
+) -> None:
+    """Whatever happens, each request leaves once, and those of a level that were not delayed in order."""
+    batching = DynamicBatching(priority_levels=3, default_priority_level=2, default_queue_policy=policy)
+    queue = RequestQueue(PriorityLevels(batching))
+    pushed: list[PendingRequest] = []
+    left: list[PendingRequest] = []
+    now = 0
+    for step, number in steps:
+        now += 100
+        if step == "push":
+            pushed.append(pending(str(len(pushed)), priority=number, now_ns=now))
+            queue.push(pushed[-1])
+        elif step == "pop":
+            left += queue.pop(number)
+        elif step == "discard" and number < len(pushed):
+            left += [pushed[number]] if queue.discard(pushed[number]) else []
+        elif step == "expire":
+            left += queue.pop_timed_out(now + number * 100)
+        assert len(queue) == len(list(queue)) == len(pushed) - len(left)
+        waiting = list(queue)
+        assert [item.level for item in waiting] == sorted(item.level for item in waiting)
+        if policy.timeout_action is TimeoutAction.REJECT:
+            for level in (1, 2, 3):
+                tickets = [item.ticket for item in waiting if item.level == level]
+                assert tickets == sorted(tickets)
+    left += queue.clear()
+    assert sorted(id(item) for item in left) == sorted(id(item) for item in pushed)

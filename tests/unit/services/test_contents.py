@@ -10,10 +10,21 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import serialize_byte_tensor
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InvalidArgumentError
-from naiad.services.contents import bind_contents, bytes_array, numeric_array, raw_contents
+from naiad.core.errors import InvalidArgumentError, NotFoundError
+from naiad.services.contents import Content, bind_contents, bytes_array, numeric_array, raw_contents
 
 NUMERIC = [datatype for datatype in DataType if datatype is not DataType.BYTES]
+
+
+class NoRegions:
+    """No region is registered."""
+
+    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
+        raise NotFoundError(region)
+
+
+def bound(request: pb.ModelInferRequest) -> list[Content]:
+    return bind_contents(request, None, NoRegions())
 
 
 def typed(datatype: str, **contents: list[object]) -> pb.ModelInferRequest:
@@ -54,7 +65,8 @@ def test_no_bytes_make_the_element_parser_do_more_than_refuse(data: bytes, count
         (b"\1\0\0\0a", "expected 2 string elements for inference input 'I' for model 'm', got 1"),
         (b"\1\0\0\0a" * 3, "unexpected number of string elements 3 .* expecting 2"),
         (b"\1\0\0\0a\1\0", "incomplete string length indicator .* only 2 bytes available"),
-        (b"\1\0\0\0a\xff\xff\xff\xffb", "expected 2 string elements .* got 1"),
+        (b"\1\0\0\0a\xff\xff\xff\xffb", "incomplete string data .* of length 4294967295 but only 1 bytes"),
+        (b"\xff\xff\xff\xffb", "expected 2 string elements .* got 1"),
         (b"", "expected 2 string elements .* got 0"),
     ],
 )
@@ -84,11 +96,11 @@ def test_typed_contents_become_the_bytes_of_their_datatype(
     datatype: str, field: str, values: list[object], expected: bytes
 ) -> None:
     """257 as INT8 keeps its low byte, as Triton does it."""
-    assert bind_contents(typed(datatype, **{field: values})) == [expected]
+    assert bound(typed(datatype, **{field: values})) == [expected]
 
 
 def test_typed_bytes_contents_are_elements() -> None:
-    assert bind_contents(typed("BYTES", bytes_contents=[b"a", b"\xff\0"])) == [[b"a", b"\xff\0"]]
+    assert bound(typed("BYTES", bytes_contents=[b"a", b"\xff\0"])) == [[b"a", b"\xff\0"]]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +116,14 @@ def test_typed_bytes_contents_are_elements() -> None:
 )
 def test_typed_contents_in_the_wrong_field_are_refused(request_: pb.ModelInferRequest, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        bind_contents(request_)
+        bound(request_)
 
 
 def test_raw_and_typed_contents_never_mix() -> None:
     request = typed("INT32", int_contents=[1, 2])
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidArgumentError, match="contents field must not be specified when using raw"):
-        bind_contents(request)
+        bound(request)
 
 
 def test_an_input_without_data_is_named() -> None:
@@ -120,7 +132,7 @@ def test_an_input_without_data_is_named() -> None:
     with pytest.raises(
         InvalidArgumentError, match="unable to find data for input tensor 'I' for model 'm' in request."
     ):
-        bind_contents(request)
+        bound(request)
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**62, 4), (2**62, 2)])

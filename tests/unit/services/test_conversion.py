@@ -8,9 +8,13 @@ from tritonclient.grpc import service_pb2 as pb
 
 from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InvalidArgumentError
-from naiad.core.tensors import InferResponse, ModelKey
-from naiad.services.conversion import parse_version, to_domain, to_protobuf
+from naiad.core.errors import InvalidArgumentError, NotFoundError
+from naiad.core.tensors import InferRequest, InferResponse, ModelKey
+from naiad.services.answer import Placements, make_answer
+from naiad.services.contents import bind_contents
+from naiad.services.conversion import check_declared, parse_version, to_domain
+from naiad.services.parameters import RequestParameters, read_parameters
+from naiad.services.replies import to_protobuf
 
 SIMPLE = ModelConfig(
     name="simple",
@@ -41,11 +45,34 @@ def message(
     return request
 
 
+class NoRegions:
+    """No region is registered."""
+
+    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
+        raise NotFoundError(f"Unable to find shared memory region: '{region}'")
+
+
+def domain(
+    request: pb.ModelInferRequest,
+    config: ModelConfig,
+    *,
+    data: list[bytes | memoryview | list[bytes] | None] | None = None,
+    parameters: RequestParameters | None = None,
+) -> InferRequest:
+    outputs = check_declared(request, config)
+    contents = bind_contents(request, data, NoRegions())
+    return to_domain(request, config, parameters or RequestParameters(), outputs, contents, deadline_ns=None)
+
+
+def reply(response: InferResponse, request: pb.ModelInferRequest, limit: int) -> pb.ModelInferResponse:
+    return to_protobuf(make_answer(response, request, SIMPLE, Placements(), {}), limit)
+
+
 I0, I1 = ("INPUT0", "INT32", [1, 16]), ("INPUT1", "INT32", [1, 16])
 
 
 def test_a_good_request_becomes_arrays_that_view_the_message() -> None:
-    request = to_domain(message(I0, I1, outputs=("OUTPUT1",), id_="7"), SIMPLE, None)
+    request = domain(message(I0, I1, outputs=("OUTPUT1",), id_="7"), SIMPLE)
     assert request.inputs["INPUT0"].shape == (1, 16)
     assert request.outputs == ("OUTPUT1",)
     assert (request.batch_size, request.request_id) == (1, "7")
@@ -110,14 +137,14 @@ def test_a_good_request_becomes_arrays_that_view_the_message() -> None:
 )
 def test_the_first_fault_is_told_in_tritons_words(request_: pb.ModelInferRequest, expected: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
-        to_domain(request_, SIMPLE, None)
+        domain(request_, SIMPLE)
     assert str(raised.value) == expected
 
 
 @pytest.mark.parametrize("shape", [[1, 8], [1, 1, 16], [1, -16], [16]])
 def test_a_wrong_shape_is_told_with_the_batch_note(shape: list[int]) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
-        to_domain(message(("INPUT0", "INT32", shape), ("INPUT1", "INT32", [shape[0], 16])), SIMPLE, None)
+        domain(message(("INPUT0", "INT32", shape), ("INPUT1", "INT32", [shape[0], 16])), SIMPLE)
     text = str(raised.value)
     if shape[0] == 16:
         assert text.endswith("inference request batch-size must be <= 8 for 'simple'")
@@ -134,21 +161,21 @@ def test_a_negative_wildcard_dimension_is_refused() -> None:
     request.inputs.add(name="INPUT0", datatype="FP32", shape=[-1])
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidArgumentError, match=r"All input dimensions should be specified .* got \[-1\]"):
-        to_domain(request, FREE, None)
+        domain(request, FREE)
 
 
 def test_optional_inputs_may_be_left_out() -> None:
     request = pb.ModelInferRequest(model_name="free")
     request.inputs.add(name="INPUT0", datatype="FP32", shape=[3])
     request.raw_input_contents.append(bytes(12))
-    assert list(to_domain(request, FREE, None).inputs) == ["INPUT0"]
+    assert list(domain(request, FREE).inputs) == ["INPUT0"]
 
 
 def test_missing_inputs_of_a_model_with_optional_ones_name_the_range() -> None:
     with pytest.raises(
         InvalidArgumentError, match="expected number of inputs between 1 and 2 but got 0 inputs"
     ):
-        to_domain(pb.ModelInferRequest(model_name="free"), FREE, None)
+        domain(pb.ModelInferRequest(model_name="free"), FREE)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +206,7 @@ def test_versions_that_cannot(text: str, expected: str) -> None:
 def test_the_answer_echoes_name_and_id_and_says_which_version_ran() -> None:
     array = np.arange(16, dtype=np.int32).reshape(1, 16)
     response = InferResponse(ModelKey("simple", 3), {"OUTPUT0": array})
-    answer = to_protobuf(response, pb.ModelInferRequest(model_name="simple", id="x"), SIMPLE, 10_000)
+    answer = reply(response, pb.ModelInferRequest(model_name="simple", id="x"), 10_000)
     assert (answer.model_name, answer.model_version, answer.id) == ("simple", "3", "x")
     assert answer.outputs[0].datatype == "INT32"
     assert list(answer.outputs[0].shape) == [1, 16]
@@ -191,4 +218,41 @@ def test_an_answer_larger_than_a_message_may_be_is_refused_in_tritons_words() ->
     with pytest.raises(
         InvalidArgumentError, match=r"Response has byte size \d+ which exceeds gRPC's byte size limit 200"
     ):
-        to_protobuf(response, pb.ModelInferRequest(model_name="simple"), SIMPLE, 200)
+        reply(response, pb.ModelInferRequest(model_name="simple"), 200)
+
+
+def test_what_a_scheduler_needs_is_taken_from_the_parameters() -> None:
+    request = message(I0, I1)
+    request.parameters["sequence_id"].int64_param = -1
+    request.parameters["sequence_start"].bool_param = True
+    request.parameters["priority"].uint64_param = 2
+    request.parameters["timeout"].int64_param = 500
+    request.parameters["mine"].string_param = "x"
+    got = domain(request, SIMPLE, parameters=read_parameters(request.parameters, {"header": "y"}))
+    assert (got.sequence_id, got.sequence_start, got.sequence_end) == (2**64 - 1, True, False)
+    assert (got.priority, got.timeout_us) == (2, 500)
+    assert got.parameters == {"mine": "x", "header": "y"}
+
+
+def test_data_that_came_beside_the_message_is_viewed() -> None:
+    request = message(I0, I1)
+    del request.raw_input_contents[:]
+    body = np.arange(32, dtype="<i4")
+    view = memoryview(body.tobytes())
+    got = domain(request, SIMPLE, data=[view[:64], view[64:]])
+    assert got.inputs["INPUT1"].tolist() == [list(range(16, 32))]
+    assert np.shares_memory(got.inputs["INPUT1"], np.frombuffer(view, np.uint8))
+
+
+def test_data_missing_beside_the_message_is_told() -> None:
+    request = message(I0, I1)
+    with pytest.raises(InvalidArgumentError, match="unable to find data for input tensor 'INPUT1'"):
+        domain(request, SIMPLE, data=[bytes(64), None])
+
+
+def test_an_input_in_a_region_that_nobody_registered_is_not_found() -> None:
+    request = message(I0, I1)
+    request.inputs[0].parameters["shared_memory_region"].string_param = "nope"
+    request.inputs[0].parameters["shared_memory_byte_size"].int64_param = 64
+    with pytest.raises(NotFoundError, match="Unable to find shared memory region: 'nope'"):
+        domain(request, SIMPLE)

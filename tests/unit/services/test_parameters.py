@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.services.parameters import check_parameters
+from naiad.services.parameters import read_parameters
 
 
 def parameters(key: str, **value: Any) -> dict[str, pb.InferParameter]:
@@ -29,7 +29,7 @@ def parameters(key: str, **value: Any) -> dict[str, pb.InferParameter]:
     ids=str,
 )
 def test_what_triton_accepts_is_accepted(accepted: dict[str, pb.InferParameter]) -> None:
-    check_parameters(accepted)
+    read_parameters(accepted)
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ def test_what_triton_refuses_is_refused_in_its_words(
     refused: dict[str, pb.InferParameter], message: str
 ) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
-        check_parameters(refused)
+        read_parameters(refused)
     assert message in str(raised.value)

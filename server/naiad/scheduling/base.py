@@ -1,0 +1,300 @@
+"""What every scheduler of a model version shares: callers' futures, the instances, the timer, the way out."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
+from naiad.core.tensors import InferResponse, InferTimes
+from naiad.runtime.instance import ModelInstance
+from naiad.scheduling.batching import BatchReason
+from naiad.scheduling.deadlines import Deadlines, earliest
+from naiad.scheduling.delivery import Delivery
+from naiad.scheduling.execution import Execution, Executor
+from naiad.scheduling.queue import PendingRequest
+from naiad.scheduling.tensors import BatchBuffer
+from naiad.telemetry.statistics import FailureReason, RefusalReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from naiad.core.clock import Clock
+    from naiad.core.tensors import Array, InferRequest, ModelKey
+    from naiad.runtime.session import Session
+    from naiad.scheduling.tensors import BatchLayout
+    from naiad.telemetry.statistics import VersionStatistics
+
+Instance = ModelInstance["list[Execution]"]
+Outcome: TypeAlias = "dict[str, Array] | BaseException"
+
+
+class SchedulerBase(ABC):
+    """Accepts requests, runs batches on free instances, answers every caller once.
+
+    Everything but the runs themselves happens on the event loop's thread, so there is no lock. A caller
+    that cancels its future leaves the queue at once; once its batch runs, only its own result is dropped.
+    Subclasses keep the waiting requests and decide what runs when.
+    """
+
+    def __init__(
+        self,
+        key: ModelKey,
+        *,
+        layout: BatchLayout,
+        sessions: Sequence[tuple[str, Session]],
+        statistics: VersionStatistics,
+        max_queue_size: int,
+        clock: Clock,
+        preserve_ordering: bool = False,
+    ) -> None:
+        """Start one instance thread for each (name, session).
+
+        Args:
+            key: the model version that answers are signed with.
+            layout: how tensors are joined and split.
+            sessions: one entry an instance; several may name the same session.
+            statistics: counts what happens here.
+            max_queue_size: requests that may wait before further ones are refused.
+            clock: the monotonic clock of deadlines and delays.
+            preserve_ordering: answer in the order in which requests were started.
+        """
+        self._key = key
+        self._layout = layout
+        self._statistics = statistics
+        self._max_queue_size = max_queue_size
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._delivery = Delivery(in_order=preserve_ordering)
+        self._deadlines: Deadlines[PendingRequest] = Deadlines(lambda pending: pending.waiting)
+        self._instances = [Instance(name, session, self._loop) for name, session in sessions]
+        self._executors = {
+            instance: Executor(layout, BatchBuffer(layout), clock) for instance in self._instances
+        }
+        self._idle = list(self._instances)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+        self._closing = False
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+    def __repr__(self) -> str:
+        name, instances = type(self).__name__, len(self._instances)
+        return f"<{name} {self._key} queued={self.queued} busy={self.busy}/{instances}>"
+
+    @property
+    @abstractmethod
+    def queued(self) -> int:
+        """Requests that wait for an instance."""
+
+    @property
+    def busy(self) -> int:
+        """Instances that run a batch."""
+        return len(self._instances) - len(self._idle)
+
+    def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
+        """Queue a validated request; the future yields its response or the error.
+
+        Raises:
+            UnavailableError: the version drains, or its queue is full.
+            InvalidArgumentError: the request does not suit the scheduler, such as one without its sequence.
+        """
+        if self._closing:
+            self._statistics.record_refused(RefusalReason.STOPPING)
+            raise UnavailableError(
+                "Server is stopping, scheduler for model has stopped accepting new inference requests"
+            )
+        queued = self.queued
+        if queued >= self._max_queue_size:
+            waiting = f"{queued} requests wait for '{self._key}'"
+            raise self._full(request, waiting, self._max_queue_size, "--max-queue-size")
+        pending = PendingRequest(request, self._loop.create_future(), arrived_ns=self._clock.now_ns())
+        self._accept(pending)
+        pending.future.add_done_callback(partial(self._leave_if_cancelled, pending))
+        if pending.deadline_ns is not None:
+            self._deadlines.push(pending.deadline_ns, pending)
+        self._drained.clear()
+        self._dispatch()
+        return pending.future
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait until every accepted one is answered."""
+        self._closing = True
+        self._dispatch()
+        await self._drained.wait()
+
+    async def close(self) -> None:
+        """Fail what still waits, let running batches end, and join the instance threads."""
+        self._closing = True
+        for pending in self._clear():
+            self._fail(pending, UnavailableError("the server stopped before this request could run"))
+        for instance in self._instances:
+            # A join blocks for as long as the session runs; the loop must go on answering meanwhile.
+            await asyncio.to_thread(instance.close)
+        self._set_timer(None, 0)  # at last: each batch that ended looked for what comes next
+        self._drained.set()
+
+    @abstractmethod
+    def _accept(self, pending: PendingRequest) -> None:
+        """Let the request wait; raises what `submit` raises if it may not."""
+
+    @abstractmethod
+    def _work(self, now_ns: int) -> int | None:
+        """Let go what has waited too long, start what can run, and say when to look again."""
+
+    @abstractmethod
+    def _withdraw(self, pending: PendingRequest) -> Iterable[PendingRequest]:
+        """Take out a request that still waits, and those that cannot run without it; yields the latter."""
+
+    @abstractmethod
+    def _clear(self) -> Iterable[PendingRequest]:
+        """Take out everything that waits."""
+
+    def _ran(self, pending: PendingRequest, outcome: Outcome) -> Outcome:
+        """What the caller gets: the outputs or the error. Every request that ran comes by here, once."""
+        del pending
+        return outcome
+
+    def _reruns(self, pending: PendingRequest) -> bool:
+        """Whether a request whose batch failed runs again alone: not if nobody waits for it."""
+        return not pending.future.cancelled()
+
+    def _full(self, request: InferRequest, waiting: str, limit: int, where: str) -> UnavailableError:
+        """The refusal in Triton's words, then the value, the limit and what sets it."""
+        self._statistics.record_refused(RefusalReason.QUEUE_FULL)
+        return UnavailableError(
+            f"[request id: {request.request_id or '<id_unknown>'}] Exceeds maximum queue size: {waiting}, "
+            f"the limit is {limit} ({where})"
+        )
+
+    def _dispatch(self) -> None:
+        """Give every idle instance a batch if there is one, and set the timer for what comes next."""
+        now_ns = self._clock.now_ns()
+        for pending in self._deadlines.pop_due(now_ns):
+            if pending.waiting:  # it may have left with one before it
+                error = DeadlineExceededError("Deadline Exceeded")  # what its own clock tells the client
+                self._leave(pending, error)
+        wake_ns = earliest(self._work(now_ns), self._deadlines.next_ns())
+        self._set_timer(wake_ns, now_ns)
+        if len(self._idle) == len(self._instances) and not self.queued:
+            self._drained.set()
+
+    def _set_timer(self, wake_ns: int | None, now_ns: int) -> None:
+        if wake_ns == self._timer_ns and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake_ns is not None:
+            self._timer_ns = wake_ns
+            self._timer = self._loop.call_later(max(0, wake_ns - now_ns) / 1e9, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _start(
+        self, instance: Instance, rows: Sequence[PendingRequest | InferRequest], reason: BatchReason
+    ) -> None:
+        """Run the rows on an idle instance; one that is no pending request only fills its place."""
+        self._idle.remove(instance)
+        requests = []
+        for row in rows:
+            if isinstance(row, PendingRequest):
+                row.waiting = False
+                requests.append(row.feed)
+            else:
+                requests.append(row)
+        self._delivery.expect(rows)
+        work = partial(
+            self._executors[instance].execute,
+            requests=requests,
+            left=partial(self._is_not_rerun, rows),
+        )
+        instance.submit(work, partial(self._finish, rows, reason))
+
+    def _is_not_rerun(self, rows: Sequence[PendingRequest | InferRequest], index: int) -> bool:
+        row = rows[index]
+        return not (isinstance(row, PendingRequest) and self._reruns(row))
+
+    def _finish(
+        self,
+        rows: Sequence[PendingRequest | InferRequest],
+        reason: BatchReason,
+        instance: Instance,
+        result: list[Execution] | BaseException,
+    ) -> None:
+        self._idle.append(instance)
+        if isinstance(result, BaseException):
+            for row in rows:
+                if isinstance(row, PendingRequest):
+                    self._ran(row, result)
+                    self._fail(row, result)
+        else:
+            remaining = iter(rows)
+            for execution in result:
+                self._answer(execution, remaining, reason)
+        self._dispatch()
+
+    def _answer(
+        self, execution: Execution, remaining: Iterator[PendingRequest | InferRequest], reason: BatchReason
+    ) -> None:
+        size = execution.batch_size
+        if execution.retried:
+            reason = BatchReason.RETRY
+        if not execution.failed:
+            self._statistics.record_execution(
+                size,
+                execution.infer_start_ns - execution.start_ns,
+                execution.infer_end_ns - execution.infer_start_ns,
+                execution.end_ns - execution.infer_end_ns,
+            )
+        for outcome in execution.outcomes:
+            row = next(remaining)
+            if not isinstance(row, PendingRequest):
+                continue
+            told = self._ran(row, outcome)
+            if isinstance(told, BaseException):
+                self._fail(row, told)
+                continue
+            times = InferTimes(
+                queued_ns=row.arrived_ns,
+                compute_start_ns=execution.start_ns,
+                infer_start_ns=execution.infer_start_ns,
+                infer_end_ns=execution.infer_end_ns,
+                compute_end_ns=execution.end_ns,
+            )
+            self._statistics.record_success(times, row.batch_size)
+            self._delivery.deliver(row, InferResponse(self._key, told, size, reason.value, times))
+
+    def _leave(
+        self, pending: PendingRequest, error: BaseException, reason: FailureReason | None = None
+    ) -> None:
+        """Let a waiting request go, and with it those that make no sense without it."""
+        dependents = self._withdraw(pending)
+        self._fail(pending, error, reason)
+        for other in dependents:
+            self._fail(other, CancelledError("an earlier request of the same sequence was not run"))
+
+    def _fail(
+        self, pending: PendingRequest, error: BaseException, reason: FailureReason | None = None
+    ) -> None:
+        pending.waiting = False
+        passed_ns = self._clock.now_ns() - pending.arrived_ns
+        self._statistics.record_failure(passed_ns, reason or _reason(error))
+        self._delivery.deliver(pending, error)
+
+    def _leave_if_cancelled(self, pending: PendingRequest, future: asyncio.Future[InferResponse]) -> None:
+        if future.cancelled() and pending.waiting:
+            self._leave(pending, CancelledError("the caller went away"))
+            self._dispatch()
+
+
+def _reason(error: BaseException) -> FailureReason:
+    if isinstance(error, CancelledError):
+        return FailureReason.CANCELED
+    if isinstance(error, DeadlineExceededError):
+        return FailureReason.REJECTED
+    return FailureReason.OTHER if isinstance(error, UnavailableError) else FailureReason.BACKEND
