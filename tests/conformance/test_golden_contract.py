@@ -110,7 +110,7 @@ def _same_tensors_in_any_order(answered: Any, recorded: Any) -> None:
 
 
 def _sorted_tensors(response: dict[str, Any]) -> dict[str, Any]:
-    inner = response.get("config", response)
+    inner: dict[str, Any] = response.get("config", response)
     if inner.get("backend") == "python":  # a graph that takes as long stands in for it
         inner |= {"backend": "onnxruntime", "default_model_filename": "model.onnx"}
         inner["platform"] = "onnxruntime_onnx"

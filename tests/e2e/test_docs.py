@@ -56,10 +56,17 @@ def test_the_commands_of_a_page_work_as_written(page: Path, block: str, tmp_path
     """In a folder that holds the client examples and a photo, as a checkout would, on a port of its own."""
     (tmp_path / "clients").symlink_to(ROOT / "clients")
     (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
-    port = free_port()
-    script = block.replace("8001", str(port))
+    port, http_port, metrics_port = free_port(), free_port(), free_port()
+    script = block.replace("8001", str(port)).replace("8000", str(http_port)).replace("8002", str(metrics_port))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = naiad_environment(PATH=path, NAIAD_GRPC_ADDRESS="127.0.0.1", NAIAD_GRPC_PORT=str(port))
+    environment = naiad_environment(
+        PATH=path,
+        NAIAD_GRPC_ADDRESS="127.0.0.1",
+        NAIAD_HTTP_ADDRESS="127.0.0.1",
+        NAIAD_GRPC_PORT=str(port),
+        NAIAD_HTTP_PORT=str(http_port),
+        NAIAD_METRICS_PORT=str(metrics_port),
+    )
     # The server that a block puts into the background ends with the block.
     whole = f"set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n{script}\n"
     result = subprocess.run(

@@ -161,7 +161,7 @@ async def test_each_instance_on_a_gpu_has_a_session_of_its_own(tmp_path: Path) -
     async with server(tmp_path) as running, triton.InferenceServerClient(address(running)) as client:
         for name, different in (("on_gpu", 2), ("on_cpu", 1)):
             [serving] = running.manager.ready_versions(name)
-            sessions = [instance._session for instance in serving.scheduler._instances]
+            sessions = [instance._session for instance in serving.scheduler._instances]  # type: ignore[attr-defined]  # of its schedulers
             assert len(sessions) == 2
             assert len({id(session) for session in sessions}) == different
         requests = [pictures(2, seed=index) for index in range(16)]

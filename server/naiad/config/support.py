@@ -70,7 +70,7 @@ FIELDS: tuple[FieldSupport, ...] = (
     _honoured("output.name"),
     _honoured("output.data_type"),
     _honoured("output.dims"),
-    _warned("output.label_filename", "classes are not served yet, an output comes as its tensor"),
+    _honoured("output.label_filename", "must lie in the model's folder"),
     _honoured("output.reshape"),
     _refused("output.is_shape_tensor", _TENSORRT_ONLY),
     _refused("output.is_non_linear_format_io", _TENSORRT_ONLY),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 ENSEMBLE_PLATFORM = "ensemble"
 
+MAX_INSTANCES = 256
+"""Instances of a model in all its groups: each is a thread, and on a GPU a copy of the weights."""
+
 
 def validate_config(message: Message, folder_name: str) -> None:
     """Check everything of a normalised config that needs neither the model nor the machine.
@@ -69,7 +72,7 @@ def validate_instance_groups(message: Message) -> None:
     """Check the instance groups as far as that needs no knowledge of the machine's GPUs.
 
     Raises:
-        InvalidArgumentError: Triton's message, or a negative count.
+        InvalidArgumentError: Triton's message, a negative count or more than `MAX_INSTANCES`.
     """
     for group in message.instance_group:
         prefix = f"instance group {group.name} of model {message.name}"
@@ -83,6 +86,12 @@ def validate_instance_groups(message: Message) -> None:
             )
         if group.count < 0:
             raise InvalidArgumentError(f"{prefix} has count {group.count}, it must be at least 1")
+    total = sum(max(1, group.count) for group in message.instance_group)
+    if total > MAX_INSTANCES:
+        raise InvalidArgumentError(
+            f"the instance groups of model {message.name} have {total} instances, "
+            f"at most {MAX_INSTANCES} are served"
+        )
 
 
 def _validate_dynamic_batching(message: Message) -> None:

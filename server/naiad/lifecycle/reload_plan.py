@@ -55,8 +55,8 @@ class Sighting:
 def is_unmodified(served: ModelView | None, path: Path, stamp: FolderStamp) -> bool:
     """Whether what is served came from this folder, which has not changed since.
 
-    As in Triton, only a later time is a change: a config that a request brought along stays in force until the
-    folder changes or the model is unloaded. Files that a request brought along came from another folder.
+    As in Triton, only a later time is a change: a config that a request brought along stays in force until
+    the folder changes or the model is unloaded. Files that a request brought along came from another folder.
     """
     return served is not None and served.path == path and stamp.modified <= served.stamp.modified
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from naiad.config.sequence_config import OldestStrategy
 from naiad.core.tensors import WILDCARD
 from naiad.lifecycle.advice import fixed_tensors, name_tensors
 from naiad.lifecycle.inspection import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from naiad.config.model_config import ModelConfig, TensorConfig
+    from naiad.config.sequence_config import SequenceBatching
     from naiad.core.tensors import TensorSpec
     from naiad.runtime.layout import InstanceLayout
     from naiad.runtime.loader import InspectedVersion
@@ -37,6 +39,8 @@ def plan_version(
     completed = inspected.config
     batched = completed.max_batch_size > 0
     served = {tensor.name for tensor in completed.outputs}
+    if completed.sequence_batching is not None:
+        served |= {tensor.name for tensor in completed.sequence_batching.outputs}
     fixed = fixed_tensors(inspected.inputs, inspected.outputs, optional)
     return VersionPlan(
         inputs=_tensors(completed.inputs, inspected.inputs, batched=batched),
@@ -62,7 +66,10 @@ def describe_batching(config: ModelConfig, fixed: tuple[TensorSpec, ...]) -> Bat
     """
     policy = batch_policy(config)
     batching = config.dynamic_batching
-    if policy.max_batch_size > 0:
+    if config.sequence_batching is not None:
+        merging = Merging.DYNAMIC if config.max_batch_size > 0 else Merging.NONE
+        explanation = _sequences(config, config.sequence_batching)
+    elif policy.max_batch_size > 0:
         merging, explanation = Merging.DYNAMIC, _dynamic(config)
     elif config.max_batch_size > 0:
         merging, explanation = Merging.DIRECT, _direct(config)
@@ -97,6 +104,17 @@ def _dynamic(config: ModelConfig) -> str:
         f"waiting requests are merged into batches of up to {config.max_batch_size}, preferably {preferred}; "
         f"{waiting}{alike}"
     )
+
+
+def _sequences(config: ModelConfig, sequences: SequenceBatching) -> str:
+    strategy, rows = sequences.strategy, max(1, config.max_batch_size)
+    if isinstance(strategy, OldestStrategy):
+        merged = f"are merged into batches of up to {rows}" if rows > 1 else "run one by one"
+        candidates = strategy.max_candidate_sequences or rows
+        return (
+            f"requests of up to {candidates} sequences an instance {merged}, one of each sequence at a time"
+        )
+    return f"each instance runs up to {rows} sequences, each of which keeps its instance and its row"
 
 
 def _direct(config: ModelConfig) -> str:

@@ -108,8 +108,11 @@ class SchedulerBase(ABC):
             )
         queued = self.queued
         if queued >= self._max_queue_size:
-            waiting = f"{queued} requests wait for '{self._key}'"
-            raise self._full(request, waiting, self._max_queue_size, "--max-queue-size")
+            raise self._full(
+                request,
+                f": {queued} requests wait for '{self._key}', the limit is {self._max_queue_size} "
+                "(--max-queue-size)",
+            )
         pending = PendingRequest(request, self._loop.create_future(), arrived_ns=self._clock.now_ns())
         self._accept(pending)
         pending.future.add_done_callback(partial(self._leave_if_cancelled, pending))
@@ -161,12 +164,11 @@ class SchedulerBase(ABC):
         """Whether a request whose batch failed runs again alone: not if nobody waits for it."""
         return not pending.future.cancelled()
 
-    def _full(self, request: InferRequest, waiting: str, limit: int, where: str) -> UnavailableError:
-        """The refusal in Triton's words, then the value, the limit and what sets it."""
+    def _full(self, request: InferRequest, more: str = "") -> UnavailableError:
+        """The refusal in Triton's words, and `more` where the limit is not one of Triton's."""
         self._statistics.record_refused(RefusalReason.QUEUE_FULL)
         return UnavailableError(
-            f"[request id: {request.request_id or '<id_unknown>'}] Exceeds maximum queue size: {waiting}, "
-            f"the limit is {limit} ({where})"
+            f"[request id: {request.request_id or '<id_unknown>'}] Exceeds maximum queue size{more}"
         )
 
     def _dispatch(self) -> None:

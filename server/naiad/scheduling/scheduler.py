@@ -71,10 +71,9 @@ class BatchScheduler(SchedulerBase):
         return len(self._queue)
 
     def _accept(self, pending: PendingRequest) -> None:
-        full = self._queue.full_level(pending.request)
-        if full is not None:
-            waiting = f"{full.waiting} requests wait at priority level {full.level} of '{self._key}'"
-            raise self._full(pending.request, waiting, full.limit, "max_queue_size of its queue policy")
+        if self._queue.full_level(pending.request) is not None:
+            # No word more: clients compare the text, and the limit stands in the config that they can ask for.
+            raise self._full(pending.request)
         pending.shape_key = self._layout.shape_key(pending.request)
         self._queue.push(pending)
 

@@ -93,9 +93,9 @@ def _coroutine(behavior: Behavior) -> Behavior:
 
 def _generator(behavior: Behavior) -> Behavior:
     async def answered(request: Any, context: Context) -> AsyncIterator[Any]:
+        if request is _UNDECODABLE:
+            await abort(context, UndecodableError(REFUSAL))
         try:
-            if request is _UNDECODABLE:
-                raise UndecodableError(REFUSAL)
             async for response in behavior(request, context):
                 yield response
         except UndecodableError as error:

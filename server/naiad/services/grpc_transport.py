@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer  # what `reflection.aio` names
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from naiad.core.errors import UnavailableError
@@ -41,7 +42,8 @@ def register_services(
     vision_pb2_grpc.add_VisionServiceServicer_to_server(vision, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (INFERENCE_SERVICE, VISION_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    # By its parts: `enable_server_reflection` would take the wrapped server for one of threads.
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), server)
 
 
 def create_server(settings: GrpcSettings) -> grpc.aio.Server:

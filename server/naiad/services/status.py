@@ -25,7 +25,7 @@ Response = TypeVar("Response")
 
 
 MAX_MESSAGE = 2_000
-"""Bytes of an error's text that reach the caller: gRPC's trailers hold 8 KiB, and threefold what is not ASCII."""
+"""Bytes of an error's text that reach the caller: trailers hold 8 KiB, and threefold what is not ASCII."""
 
 
 class UndecodableError(errors.InvalidArgumentError):

@@ -148,3 +148,15 @@ def test_a_contradictory_instance_group_is_refused(group: str, expected: str) ->
     with pytest.raises(InvalidArgumentError, match=expected) as caught:
         validate_instance_groups(message)
     assert caught.value.message.startswith("instance group g of model m")
+
+
+@pytest.mark.parametrize("groups", [[257], [128, 129], [1] * 257, [2**31 - 1]])
+def test_more_instances_than_a_machine_can_hold_are_refused(groups: list[int]) -> None:
+    """Each is a thread: a load request must not be able to ask for two billion of them."""
+    text = 'name: "m" ' + " ".join(f"instance_group {{ count: {count} }}" for count in groups)
+    with pytest.raises(InvalidArgumentError, match=f"have {sum(groups)} instances, at most 256 are served"):
+        validate_instance_groups(parse_text(text, "here"))
+
+
+def test_as_many_instances_as_may_be_are_taken() -> None:
+    validate_instance_groups(parse_text('name: "m" instance_group { count: 256 }', "here"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from naiad.config.model_config import DynamicBatching, ModelConfig, QueuePolicy, TensorConfig
+from naiad.config.sequence_config import OldestStrategy, SequenceBatching
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import TensorSpec
 from naiad.lifecycle.advice import fixed_tensors, name_tensors
@@ -51,6 +52,15 @@ def test_dynamic_batching_without_delay_says_that_nobody_waits() -> None:
     report = batching(8, DynamicBatching())
     assert report.preferred_batch_sizes == (8,)
     assert "no request waits for others" in report.explanation
+
+
+def test_a_model_of_sequences_says_how_they_share_an_instance() -> None:
+    direct = describe_batching(ModelConfig("m", 8, (), (), sequence_batching=SequenceBatching()), ())
+    assert (direct.merging, direct.max_queue_size) == (Merging.DYNAMIC, 0)
+    assert "up to 8 sequences, each of which keeps its instance and its row" in direct.explanation
+    oldest = SequenceBatching(OldestStrategy(max_candidate_sequences=64))
+    explanation = describe_batching(ModelConfig("m", 8, (), (), sequence_batching=oldest), ()).explanation
+    assert "up to 64 sequences an instance are merged into batches of up to 8" in explanation
 
 
 def test_inputs_of_any_size_limit_what_can_be_merged() -> None:

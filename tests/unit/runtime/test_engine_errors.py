@@ -19,9 +19,18 @@ BARE = "tensorprotoutils.cc:434 ValidateExternalDataPathFromDir "
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [
-        (f"{PREFIX}Status Message: {BROADCAST}axis was false.\n", "onnx runtime error 1: Status Message: axis was false."),
-        (f"{PREFIX}Error: {BARE}Absolute path not allowed", "onnx runtime error 1: Error: Absolute path not allowed"),
-        (f"{PREFIX}Exception: {TEMPLATE}it broke (twice)", "onnx runtime error 1: Exception: it broke (twice)"),
+        (
+            f"{PREFIX}Status Message: {BROADCAST}axis was false.\n",
+            "onnx runtime error 1: Status Message: axis was false.",
+        ),
+        (
+            f"{PREFIX}Error: {BARE}Absolute path not allowed",
+            "onnx runtime error 1: Error: Absolute path not allowed",
+        ),
+        (
+            f"{PREFIX}Exception: {TEMPLATE}it broke (twice)",
+            "onnx runtime error 1: Exception: it broke (twice)",
+        ),
         ("Got: 3 Expected: 16\n Please fix", "Got: 3 Expected: 16 Please fix"),
         ("file /data/model.onnx is bad", "file /data/model.onnx is bad"),
     ],

@@ -149,9 +149,7 @@ async def test_a_full_level_refuses_in_tritons_words_and_is_no_failure() -> None
         accepted += [running.submit(request(value)) for value in (2, 3)]
         with pytest.raises(UnavailableError) as caught:
             running.submit(request(4))
-        assert caught.value.message.startswith("[request id: <id_unknown>] Exceeds maximum queue size")
-        assert "2 requests wait" in caught.value.message
-        assert "the limit is 2 (max_queue_size" in caught.value.message
+        assert caught.value.message == "[request id: <id_unknown>] Exceeds maximum queue size"
         assert statistics.fail.count == 0
         assert statistics.refusals[RefusalReason.QUEUE_FULL] == 1
         session.open()
@@ -169,7 +167,7 @@ async def test_a_full_level_leaves_room_in_another() -> None:
         answers = [running.submit(request(1))]
         await session.run_began()
         answers.append(running.submit(request(2)))
-        with pytest.raises(UnavailableError, match="priority level 2 of 'm/1', the limit is 1"):
+        with pytest.raises(UnavailableError, match="Exceeds maximum queue size$"):
             running.submit(request(3))
         answers.append(running.submit(request(4, priority=1)))
         session.open()
@@ -230,7 +228,7 @@ async def test_policies_hold_for_models_that_do_not_batch_too(max_batch_size: in
         first = running.submit(request(1))
         await session.run_began()
         second = running.submit(request(2))
-        with pytest.raises(UnavailableError, match="the limit is 1"):
+        with pytest.raises(UnavailableError, match="Exceeds maximum queue size$"):
             running.submit(request(3))
         session.open()
         assert [doubled(await answer) for answer in (first, second)] == [2, 4]

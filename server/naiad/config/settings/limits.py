@@ -29,7 +29,7 @@ class LimitSettings(SettingsGroup):
         256, description="Images that may wait for a decode thread before more are refused."
     )
     stream_max_in_flight: Positive = Field(
-        16,
+        128,
         description="Messages of one stream that are worked on at once; then the stream is read no further.",
     )
 

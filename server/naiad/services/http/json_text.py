@@ -30,8 +30,7 @@ def parse_object(text: bytes, *, max_nesting: int = MAX_NESTING) -> dict[str, An
 
     Raises:
         NestingError: it nests deeper than `max_nesting`.
-        InvalidArgumentError: it is no JSON in UTF-8, a string in it is no Unicode, or it is another value than
-            an object.
+        InvalidArgumentError: it is no JSON in UTF-8, a string in it is no Unicode, or it is no object.
     """
     check_nesting(text, max_nesting)
     try:
