@@ -57,7 +57,9 @@ def test_the_commands_of_a_page_work_as_written(page: Path, block: str, tmp_path
     (tmp_path / "clients").symlink_to(ROOT / "clients")
     (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
     port, http_port, metrics_port = free_port(), free_port(), free_port()
-    script = block.replace("8001", str(port)).replace("8000", str(http_port)).replace("8002", str(metrics_port))
+    script = (
+        block.replace("8001", str(port)).replace("8000", str(http_port)).replace("8002", str(metrics_port))
+    )
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = naiad_environment(
         PATH=path,

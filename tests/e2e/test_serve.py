@@ -74,7 +74,7 @@ async def test_a_request_at_work_when_the_signal_comes_is_answered(repository: P
     with ServerProcess(repository) as server:
         async with triton.InferenceServerClient(server.address()) as client:
             calls = [asyncio.ensure_future(client.infer("slow", slow_inputs(array))) for _ in range(4)]
-            await asyncio.sleep(0.15)  # until they are on the wire; too short would only make the test easier
+            await asyncio.sleep(0.3)  # until they are accepted
             server.signal(signal.SIGTERM)
             for result in await asyncio.gather(*calls):
                 assert (result.as_numpy("OUTPUT") == 7).all()

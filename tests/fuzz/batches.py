@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -12,6 +11,9 @@ from fuzz.http_strategies import HttpRequest, http_requests
 from fuzz.strategies import infer_requests, wire_messages
 from hypothesis import HealthCheck, Phase
 from tritonclient.grpc import service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STREAM = 4
 """Requests on one stream."""
@@ -42,7 +44,8 @@ def make_batch(seed: int, index: int) -> list[tuple[str, str, bytes]]:
     for kind, (count, strategy) in KINDS.items():
         contents = _examples(strategy, count, f"{seed}/{index}/{kind}")
         packed += [
-            (kind, f"{seed}-{index}-{place}", _packed(kind, content)) for place, content in enumerate(contents)
+            (kind, f"{seed}-{index}-{place}", _packed(kind, content))
+            for place, content in enumerate(contents)
         ]
     return packed
 

@@ -101,7 +101,7 @@ def _outputs(draw: Draw, name: str) -> dict[str, Any]:
 
 def _dumps(draw: Draw, value: Any) -> bytes:
     if draw(st.integers(0, 20)) == 0:
-        depth = draw(st.sampled_from([99, 100, 101, 103, 104, 5_000]))
+        depth: int = draw(st.sampled_from([99, 100, 101, 103, 104, 5_000]))
         return b"[" * depth + b"]" * depth
     text = json.dumps(value, ensure_ascii=draw(st.booleans()))
     encoded: bytes = text.encode("utf-8", "surrogatepass")

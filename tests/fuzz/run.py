@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from fuzz import wire
 from fuzz.batches import BATCH, KINDS, Case, load_case, make_batch, save_case, unpacked
 from fuzz.models import write_repository
 from fuzz.targets.running import TARGETS, run_target
@@ -25,8 +26,6 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from support.processes import ServerProcess
-
-from fuzz import wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

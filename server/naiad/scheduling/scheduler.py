@@ -72,7 +72,7 @@ class BatchScheduler(SchedulerBase):
 
     def _accept(self, pending: PendingRequest) -> None:
         if self._queue.full_level(pending.request) is not None:
-            # No word more: clients compare the text, and the limit stands in the config that they can ask for.
+            # No word more: clients compare the text, and the limit stands in the model's config.
             raise self._full(pending.request)
         pending.shape_key = self._layout.shape_key(pending.request)
         self._queue.push(pending)

@@ -15,9 +15,7 @@ with atheris.instrument_imports(include=["naiad"]):
     from naiad.services.http.routes import route
 
 LIMIT = 2**20
-SKELETON = (
-    b'{"inputs":[{"name":"INPUT0","datatype":"%b","shape":[%b],"parameters":{%b},"data":[%b]}],"outputs":[%b]}'
-)
+SKELETON = b'{"inputs":[{"name":"INPUT0","datatype":"%b","shape":[%b],"parameters":{%b},"data":[%b]}],"outputs":[%b]}'
 
 
 def one_input(data: bytes) -> None:

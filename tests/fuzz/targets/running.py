@@ -41,5 +41,6 @@ def run_target(name: str, seconds: int, seed: int, output: Path) -> TargetResult
             is_well=False, summary=f"ended with code {done.returncode}, see {output / name}.log"
         )
     return TargetResult(
-        is_well=True, summary=f"{int(runs[1]):,} runs in {runs[2]} s, coverage {coverage[-1] if coverage else '?'}"
+        is_well=True,
+        summary=f"{int(runs[1]):,} runs in {runs[2]} s, coverage {coverage[-1] if coverage else '?'}",
     )

@@ -50,10 +50,14 @@ async def test_what_came_on_the_stream_before_is_answered() -> None:
     async with front() as address, grpc.aio.insecure_channel(address) as channel:
         messages = [pb.ModelInferRequest(id="7").SerializeToString(), GARBAGE]
         call = channel.stream_stream(METHODS["stream"], None, None)(iter(messages), timeout=10)
-        ids = []
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        ids: list[str] = []
+
+        async def take_all() -> None:
             async for answer in call:
-                ids.append(pb.ModelStreamInferResponse.FromString(answer).infer_response.id)  # noqa: PERF401  # kept as the stream breaks
+                ids.append(pb.ModelStreamInferResponse.FromString(answer).infer_response.id)  # noqa: PERF401  # kept when it breaks
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await take_all()
         assert ids == ["7"]
         assert (caught.value.code(), caught.value.details()) == UNPARSED
 
