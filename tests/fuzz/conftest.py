@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest_asyncio
-from fuzz.models import write_repository
+from fuzz.models import shared_memory_object, write_repository
 from fuzz.wire import GrpcPeer
 from support.servers import address, server
 
@@ -36,8 +36,10 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Targ
         http_stall_timeout_secs=0.1,
         http_keep_alive_secs=0.1,
     )
-    async with running, GrpcPeer(address(running)) as peer:
-        yield Target(running, peer)
+    with shared_memory_object() as key:
+        async with running, GrpcPeer(address(running)) as peer:
+            await peer.register_region(key)
+            yield Target(running, peer)
 
 
 @pytest_asyncio.fixture(loop_scope="package")

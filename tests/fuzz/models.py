@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +16,10 @@ from support.sequences import CONTROL_INPUTS, IO, dyna_sequence
 from tritonclient.grpc import service_pb2 as pb
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+
+REGION_BYTES = 4_096
 
 
 class Tensor(NamedTuple):
@@ -90,6 +96,14 @@ def _identity_config(model: Model) -> str:
     if model.name == "merged":
         text += " dynamic_batching { max_queue_delay_microseconds: 100 }"
     return text
+
+
+@contextlib.contextmanager
+def shared_memory_object() -> Iterator[str]:
+    """The key of an object of system shared memory, `REGION_BYTES` long."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="naiad-fuzz-") as file:
+        file.truncate(REGION_BYTES)
+        yield Path(file.name).name
 
 
 def good_request(value: int = 7) -> pb.ModelInferRequest:

@@ -7,6 +7,7 @@ its memory has not grown after the warm-up, and no parser let an unexpected exce
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import tempfile
 import time
@@ -14,12 +15,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from fuzz import wire
 from fuzz.batches import BATCH, KINDS, Case, load_case, make_batch, save_case, unpacked
-from fuzz.models import write_repository
+from fuzz.models import shared_memory_object, write_repository
 from fuzz.targets.running import TARGETS, run_target
 from fuzz.wire import GrpcPeer, ask_http
 from rich.console import Console
@@ -28,7 +29,7 @@ from rich.table import Table
 from support.processes import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 OUTPUT = Path(__file__).parents[2] / "build" / "fuzz"
 CONCURRENCY = 32
@@ -83,6 +84,15 @@ class Sender:
         self._findings.counts[case.kind].update([statuses] if isinstance(statuses, str) else statuses)
 
 
+@contextlib.asynccontextmanager
+async def connected(ready: dict[str, Any]) -> AsyncIterator[GrpcPeer]:
+    """A client of the server that said it is ready, with a region of shared memory registered."""
+    with shared_memory_object() as key:
+        async with GrpcPeer(ready["grpc"]) as peer:
+            await peer.register_region(key)
+            yield peer
+
+
 def rss_mib(pid: int) -> float:
     """A process's resident memory."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
@@ -93,7 +103,7 @@ async def send_all(process: ServerProcess, requests: int, seed: int, findings: F
     """Make and send that many requests; a process of its own makes the next batch meanwhile."""
     ready = process.wait_for("ready")
     context = multiprocessing.get_context("spawn")
-    async with GrpcPeer(ready["grpc"]) as grpc_peer:
+    async with connected(ready) as grpc_peer:
         sender = Sender(grpc_peer, int(ready["http"].rpartition(":")[2]), findings)
         await grpc_peer.check()
         findings.rss_mib[0] = rss_mib(process.process.pid)
@@ -160,7 +170,7 @@ def fuzz_server(requests: int, seed: int, replay: Path | None) -> bool:
 async def send_again(process: ServerProcess, path: Path, findings: Findings) -> None:
     """Send one kept case."""
     ready = process.wait_for("ready")
-    async with GrpcPeer(ready["grpc"]) as grpc_peer:
+    async with connected(ready) as grpc_peer:
         sender = Sender(grpc_peer, int(ready["http"].rpartition(":")[2]), findings)
         await sender.send(load_case(path))
         await grpc_peer.check()

@@ -187,10 +187,14 @@ def _input_field(draw: Draw, request: pb.ModelInferRequest) -> None:
 
 
 def _region(draw: Draw, tensor: Any) -> None:
-    tensor.parameters[REGION].string_param = draw(st.one_of(st.sampled_from(["region", "other"]), texts))
-    tensor.parameters["shared_memory_byte_size"].int64_param = draw(st.one_of(integers, st.just(64)))
+    tensor.parameters[REGION].string_param = draw(st.sampled_from(["region", "region", "other", "\0", ""]))
+    tensor.parameters["shared_memory_byte_size"].int64_param = draw(
+        st.one_of(st.sampled_from([64, 64, 1_024, 4_096, 4_097]), integers)
+    )
     if draw(st.booleans()):
-        tensor.parameters["shared_memory_offset"].int64_param = draw(integers)
+        tensor.parameters["shared_memory_offset"].int64_param = draw(
+            st.one_of(st.sampled_from([0, 8]), integers)
+        )
 
 
 def _contents(draw: Draw, contents: Any) -> None:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-quickly = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=400)
+quickly = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
 
 
 @given(request=infer_requests())
-@settings(quickly, max_examples=600)
+@settings(quickly, max_examples=300)
 async def test_a_request_is_answered_or_refused(burst: Target, request: pb.ModelInferRequest) -> None:
     """In a status that the protocol has for it."""
     await burst.grpc.infer(request)
@@ -35,7 +35,7 @@ async def test_bytes_that_may_be_no_message_are_answered_or_refused(burst: Targe
 
 
 @given(requests=st.lists(infer_requests(), min_size=1, max_size=6))
-@settings(quickly, max_examples=150)
+@settings(quickly, max_examples=50)
 async def test_a_stream_outlives_every_request_on_it(
     burst: Target, requests: list[pb.ModelInferRequest]
 ) -> None:
@@ -44,7 +44,7 @@ async def test_a_stream_outlives_every_request_on_it(
 
 
 @given(request=http_requests())
-@settings(quickly, max_examples=500)
+@settings(quickly, max_examples=150)
 async def test_an_http_request_is_answered_or_its_connection_closed(
     burst: Target, request: HttpRequest
 ) -> None:

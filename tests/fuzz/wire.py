@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import httptools
-from fuzz.models import good_request, is_right_answer
+from fuzz.models import REGION_BYTES, good_request, is_right_answer
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -65,6 +65,12 @@ class GrpcPeer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close(None)
+
+    async def register_region(self, key: str) -> None:
+        """Let requests find the region `region`, as it is called in them."""
+        await self._stub.SystemSharedMemoryRegister(
+            pb.SystemSharedMemoryRegisterRequest(name="region", key=key, byte_size=REGION_BYTES)
+        )
 
     async def infer(self, request: pb.ModelInferRequest) -> str:
         """One request; the status that came."""

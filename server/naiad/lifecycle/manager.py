@@ -145,7 +145,9 @@ class ModelManager(ModelRegistry):
         self._tell()
 
     async def load(self, name: str, override: LoadOverride | None = None) -> None:
-        """Load a model or, beside what serves of it, load it anew. A load goes on if its caller leaves.
+        """Load a model or, beside what serves of it, load it anew.
+
+        A load that has begun goes on if its caller leaves; one that still waits for another is given up.
 
         Args:
             name: the model.
@@ -159,7 +161,7 @@ class ModelManager(ModelRegistry):
         """
         check_controllable(self.mode)
         check_model_name(name)
-        await self._work(self._load(name, override), f"load {name}")
+        await self._work(name, partial(self._load, name, override))
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Take a model out of service at once; what it accepted is answered after this has returned.
@@ -175,7 +177,7 @@ class ModelManager(ModelRegistry):
         """
         check_controllable(self.mode)
         del dependents  # no model has any
-        await self._work(self._unload(name), f"unload {name}")
+        await self._work(name, partial(self._unload, name))
 
     async def poll(self) -> None:
         """Look at every repository once and follow what changed. Failures are logged; what serves goes on."""
@@ -191,7 +193,7 @@ class ModelManager(ModelRegistry):
                 log.error("cannot poll model", model=name, reason=reason, who="model owner")
         diff = self._poller.compare(survey)
         for name in diff.removed:
-            await self._unload(name)
+            await self._unload_quietly(name)
         await self._each({name: survey.folders[name] for name in (*diff.added, *diff.changed)})
 
     async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
@@ -204,14 +206,18 @@ class ModelManager(ModelRegistry):
         return index_entries(self._models, folders, ready_only=ready_only)
 
     async def drain(self) -> None:
-        """Accept no more work and wait until all accepted work is answered."""
+        """Accept no more work and wait until what loads has ended and all accepted work is answered.
+
+        Who cannot wait for so long may give up; nothing is interrupted by that.
+        """
+        self._stopping = True
+        await self._settle()
         await asyncio.gather(self._retirement.drain(), *(serving.drain() for serving in self._serving()))
 
     async def close(self) -> None:
         """Unload everything; what still waits fails, what runs or loads ends first."""
         self._stopping = True
-        await self._poller.close()
-        await asyncio.gather(*self._works, return_exceptions=True)
+        await self._settle()
         await self._retirement.close()
         for model in self._models.values():
             for entry in model.versions.values():
@@ -221,15 +227,20 @@ class ModelManager(ModelRegistry):
         self._load_pool.shutdown(wait=True)
         self._look_pool.shutdown(wait=True)
 
+    async def _settle(self) -> None:
+        """Wait for the look and the loads that have begun: a session being made cannot be interrupted."""
+        await self._poller.close()
+        if self._works:
+            await asyncio.wait(self._works)
+
     async def _load(self, name: str, override: LoadOverride | None) -> None:
         """A client's load: the reason of an early failure is for the log only."""
-        async with self._alone(name):
-            try:
-                source = await self._find(name, override=override)
-            except NaiadError as error:
-                log.error("failed to poll", model=name, reason=error.message, who="model owner")
-                raise poll_failure(name) from error
-            await self._load_source(name, source)
+        try:
+            source = await self._find(name, override=override)
+        except NaiadError as error:
+            log.error("failed to poll", model=name, reason=error.message, who="model owner")
+            raise poll_failure(name) from error
+        await self._load_source(name, source)
 
     async def _load_quietly(self, name: str, folder: ModelFolder | None) -> None:
         """A load that nobody asked for: failures stay in the states and the log."""
@@ -254,25 +265,28 @@ class ModelManager(ModelRegistry):
             await self._look(source.close)
 
     async def _unload(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is None:
+            return
+        model.served = model.problem = None
+        for entry in model.versions.values():
+            if entry.state is ReadyState.READY:
+                self._retirement.retire(entry)
+            elif entry.state is ReadyState.UNAVAILABLE:
+                entry.reason = UNLOADED  # nobody waits for it any more, so it does not count as failed
+        if not model.versions:
+            del self._models[name]
+        self._tell()
+
+    async def _unload_quietly(self, name: str) -> None:
         async with self._alone(name):
-            model = self._models.get(name)
-            if model is None:
-                return
-            model.served = model.problem = None
-            for entry in model.versions.values():
-                if entry.state is ReadyState.READY:
-                    self._retirement.retire(entry)
-                elif entry.state is ReadyState.UNAVAILABLE:
-                    entry.reason = UNLOADED  # nobody waits for it any more, so it does not count as failed
-            if not model.versions:
-                del self._models[name]
-            self._tell()
+            await self._unload(name)
 
     async def _refuse_duplicate(self, name: str) -> None:
         model = self._models.get(name)
         if model is None or model.problem is None:
             log.error("duplicate", model=name, reason=DUPLICATE, repositories=list(map(str, self._roots)))
-            await self._unload(name)
+            await self._unload_quietly(name)
             self.refuse(name, UnavailableError(DUPLICATE))
 
     async def _each(self, folders: Mapping[str, ModelFolder | None]) -> None:
@@ -306,15 +320,28 @@ class ModelManager(ModelRegistry):
     async def _look(self, look: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._look_pool, look)
 
-    async def _work(self, work: Coroutine[None, None, None], name: str) -> None:
-        """Wait for work that goes on if the one who waits is cancelled."""
-        if self._stopping:
-            work.close()
-            raise UnavailableError(_STOPPING)
-        task = asyncio.create_task(work, name=name)
+    async def _work(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do it when nothing else is done to the model; once begun, it goes on if the caller leaves."""
+        begun = asyncio.Event()
+        task = asyncio.create_task(self._work_alone(name, work, begun), name=f"control {name}")
         self._works.add(task)
         task.add_done_callback(self._worked)
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What waits holds the files of its request: nobody may pile them up and leave.
+            if not begun.is_set():
+                task.cancel()
+            raise
+
+    async def _work_alone(
+        self, name: str, work: Callable[[], Coroutine[None, None, None]], begun: asyncio.Event
+    ) -> None:
+        async with self._alone(name):
+            if self._stopping:
+                raise UnavailableError(_STOPPING)
+            begun.set()
+            await work()
 
     def _worked(self, task: asyncio.Task[None]) -> None:
         self._works.discard(task)

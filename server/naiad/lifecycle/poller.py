@@ -46,10 +46,10 @@ class Poller:
         return diff_repository(before, now)
 
     async def close(self) -> None:
-        """Let a look that has begun end, then poll no more."""
+        """Let a look that has begun end, then poll no more; giving up to wait does not interrupt it."""
         self._stop.set()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)
 
     async def _run(self) -> None:
         while True:

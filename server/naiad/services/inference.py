@@ -204,23 +204,29 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         with the real status, and the requests after it are cancelled.
         """
         call = self._call(context)
+        admission = asyncio.Lock()
         stream = OrderedStream(
             request_iterator,
-            lambda message: self._stream_infer(message, call),
+            lambda message: self._stream_infer(message, call, admission),
             limit=self._stream_max_in_flight,
             calls=self.calls,
         )
         await stream.run(context.write)
 
-    async def _stream_infer(self, message: pb.ModelInferRequest, call: _Call) -> pb.ModelStreamInferResponse:
+    async def _stream_infer(
+        self, message: pb.ModelInferRequest, call: _Call, admission: asyncio.Lock
+    ) -> pb.ModelStreamInferResponse:
         try:
-            admitted = await self._triton.admit(
-                message,
-                deadline_ns=call.deadline_ns,
-                headers=call.headers,
-                forwarded=call.forwarded,
-                front_end=FrontEnd.GRPC,
-            )
+            # One after the other, as the lock is asked for: a model must see a sequence in the order in which
+            # it was sent, also where one message takes longer to convert than the next.
+            async with admission:
+                admitted = await self._triton.admit(
+                    message,
+                    deadline_ns=call.deadline_ns,
+                    headers=call.headers,
+                    forwarded=call.forwarded,
+                    front_end=FrontEnd.GRPC,
+                )
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
             return _fault(error, pb.ModelInferResponse(id=message.id))
         try:

@@ -90,5 +90,10 @@ class OrderedStream(Generic[Request, Response]):
                 return
             task = asyncio.create_task(self._work(request), name="stream message")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._worked)
             self._answers.put_nowait(task)
+
+    def _worked(self, task: asyncio.Task[Response]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a stream that has ended with an earlier error asks for no later one

@@ -95,6 +95,26 @@ async def test_draining_waits_for_answers_and_for_handles() -> None:
     assert session.closed
 
 
+@pytest.mark.parametrize("mode", [ControlMode.EXPLICIT, ControlMode.POLL])
+async def test_draining_waits_for_what_loads_and_can_be_given_up(tmp_path: Path, mode: ControlMode) -> None:
+    """Or an exit would wait for a load without end, though its time is limited."""
+    loader = SteeredLoader()
+    models = steered_manager(loader, tmp_path, mode=mode, poll_secs=0.001)
+    await models.start()
+    loader.gate.clear()
+    add_folders(tmp_path, "m/1")
+    load = asyncio.create_task(models.load("m")) if mode is ControlMode.EXPLICIT else None
+    await asyncio.to_thread(loader.began.acquire)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(models.drain(), 0.01)
+    loader.gate.set()
+    await asyncio.wait_for(models.drain(), 5)
+    assert models.is_ready("m", 1)  # giving up has interrupted nothing
+    if load is not None:
+        await load
+    await models.close()
+
+
 @pytest.mark.parametrize(
     ("mode", "load_models", "ready"),
     [

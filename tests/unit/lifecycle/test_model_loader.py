@@ -382,6 +382,25 @@ async def test_a_load_goes_on_when_its_caller_leaves(models: ModelManager, loade
     assert loader.loads == {"n/1": 1}
 
 
+async def test_a_load_that_still_waits_is_given_up_with_its_caller(
+    models: ModelManager, loader: SteeredLoader
+) -> None:
+    """Or callers that leave at once would pile up the files of their requests behind one slow load."""
+    loader.gate.clear()
+    first = asyncio.create_task(models.load("n"))
+    await asyncio.to_thread(loader.began.acquire)
+    override = LoadOverride("{}", {"1/model.onnx": b"x"})
+    waiting = [asyncio.create_task(models.load("n", override)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for load in waiting:
+        load.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    loader.gate.set()
+    await first
+    await models.unload("n")  # comes after whatever still waits
+    assert loader.loads == {"n/1": 1}
+
+
 async def test_a_failed_load_is_tried_again_as_often_as_the_server_is_told(tmp_path: Path) -> None:
     add_folders(tmp_path, "m/1")
     loader = SteeredLoader()

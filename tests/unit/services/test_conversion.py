@@ -179,7 +179,8 @@ def test_missing_inputs_of_a_model_with_optional_ones_name_the_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "version"), [("", None), ("1", 1), ("0", 0), ("12", 12), (" 3", 3), ("1abc", 1)]
+    ("text", "version"),
+    [("", None), ("1", 1), ("0", 0), ("12", 12), (" 3", 3), ("1abc", 1), ("0" * 5_000 + "7", 7)],
 )
 def test_versions_that_can_be_asked_for(text: str, version: int | None) -> None:
     assert parse_version(text) == version
@@ -194,6 +195,7 @@ def test_versions_that_can_be_asked_for(text: str, version: int | None) -> None:
         ),
         ("\u0661", "failed to get model version from specified version string '\u0661'"),
         (str(2**63), "failed to get model version from specified version string '9223372036854775808'"),
+        ("9" * 5_000, f"failed to get model version from specified version string '{'9' * 5_000}'"),
         ("-1", "invalid model version specified '-1' , version should be an integral value > 0"),
     ],
 )

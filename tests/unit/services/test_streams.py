@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
 
-from naiad.core.errors import UnavailableError
+from naiad.core.errors import InternalError, UnavailableError
 from naiad.services.calls import Calls
 from naiad.services.streams import OrderedStream
 
@@ -162,3 +163,19 @@ async def test_a_stream_that_breaks_does_not_look_like_one_that_ended() -> None:
     source = Source(1, error=ConnectionError("gone"))
     with pytest.raises(ConnectionError):
         await OrderedStream(source.__aiter__(), echo, limit=8, calls=Calls()).run(Written())
+
+
+async def test_errors_that_an_ended_stream_never_asked_for_are_not_reported_as_forgotten() -> None:
+    """The first one ends the stream; asyncio would print each later one with its traceback."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    async def fail(number: int) -> int:
+        raise InternalError(str(number))
+
+    stream = OrderedStream(aiter(Source(3)), fail, limit=3, calls=Calls())
+    with pytest.raises(InternalError, match="0"):
+        await stream.run(Written())
+    del stream
+    gc.collect()
+    assert reported == []

@@ -70,6 +70,17 @@ def test_what_is_no_object_in_utf_8_is_refused(text: bytes) -> None:
         parse_object(text)
 
 
+@pytest.mark.parametrize("text", [rb'{"a":"\ud800"}', rb'{"\uDFFF":1}', rb'{"a":[["x\ud83dy"]]}'])
+def test_half_a_surrogate_pair_is_refused(text: bytes) -> None:
+    """JSON can spell it, and no protobuf message can hold it."""
+    with pytest.raises(InvalidArgumentError, match="failed to parse the request JSON buffer: "):
+        parse_object(text)
+
+
+def test_whole_surrogate_pairs_and_what_only_looks_like_half_of_one_are_text() -> None:
+    assert parse_object(rb'{"a":"\ud83d\ude00","b":"\\ud800"}') == {"a": "\U0001f600", "b": "\\ud800"}
+
+
 def test_numbers_that_json_lacks_are_numbers() -> None:
     value = parse_object(b'{"a":[NaN,Infinity,-Infinity]}')["a"]
     assert str(value) == "[nan, inf, -inf]"

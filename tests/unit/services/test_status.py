@@ -1,0 +1,41 @@
+"""What a failed call is told: a code by the table, and a text that every client can receive."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import grpc
+import pytest
+
+from naiad.core.errors import InternalError, InvalidArgumentError, NotFoundError
+from naiad.services.status import UndecodableError, status_of
+
+TRAILERS_BYTES = 8 * 1_024
+"""What a client takes: with longer trailers it drops the call, and the caller never learns why."""
+
+
+@pytest.mark.parametrize("letter", ["x", "\n", "%", "é", "字", "\U0001f600", "\ud800"])
+def test_a_long_text_fits_the_trailers_in_every_script(letter: str) -> None:
+    """Three bytes are written for each byte that is not printable ASCII."""
+    message = status_of(NotFoundError(f"model '{letter * 100_000}'")).message
+    assert message.startswith("model '")
+    assert message.endswith(" …")
+    assert 1_900 < len(quote(message, safe="")) < TRAILERS_BYTES
+
+
+def test_a_text_that_fits_is_left_as_it_is() -> None:
+    text = "model 'é字\U0001f600' is not found"
+    assert status_of(NotFoundError(text)).message == text
+
+
+def test_each_error_has_the_code_of_its_class() -> None:
+    assert status_of(InvalidArgumentError("x")).code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status_of(InternalError("x")).code is grpc.StatusCode.INTERNAL
+    assert status_of(UndecodableError("x")).code is grpc.StatusCode.INTERNAL
+
+
+def test_an_unexpected_error_is_a_sentence_that_tells_nothing_of_it() -> None:
+    status = status_of(ValueError("secret"))
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert status.message.startswith("unexpected error in the server, logged as incident ")
+    assert "secret" not in status.message
