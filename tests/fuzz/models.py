@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 REGION_BYTES = 4_096
+SPARE = "spare"
+"""A model that is there to be unloaded: the server then returns what is free on its heaps to the system."""
 
 
 class Tensor(NamedTuple):
@@ -71,6 +73,7 @@ _CONFIG_NAMES = {"BYTES": "STRING"}
 def write_repository(root: Path) -> Path:
     """Write every model below `root`, and return it."""
     add_model(root, "simple", add_sub(), ADD_SUB_CONFIG)
+    add_model(root, SPARE, add_sub(), ADD_SUB_CONFIG)
     add_model(
         root,
         "sequence",

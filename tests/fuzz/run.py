@@ -52,10 +52,14 @@ console = Console(width=100, highlight=False)
 
 @dataclass
 class Findings:
-    """What a run saw: answers by kind and status, memory at the marks, what must not be."""
+    """What a run saw: answers by kind and status, memory at the marks, what must not be.
+
+    Memory is counted twice: as it is, and when the server has returned what is free on its heaps, which it
+    otherwise keeps warm on purpose. Only the second can tell a leak from a large request.
+    """
 
     counts: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
-    rss_mib: dict[int, float] = field(default_factory=dict)
+    rss_mib: dict[int, tuple[float, float]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -93,6 +97,13 @@ async def connected(ready: dict[str, Any]) -> AsyncIterator[GrpcPeer]:
             yield peer
 
 
+async def weigh(grpc_peer: GrpcPeer, pid: int) -> tuple[float, float]:
+    """The server's resident memory as it is and when its heaps are trimmed."""
+    before = rss_mib(pid)
+    await grpc_peer.reload_spare()
+    return before, rss_mib(pid)
+
+
 def rss_mib(pid: int) -> float:
     """A process's resident memory."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
@@ -106,7 +117,7 @@ async def send_all(process: ServerProcess, requests: int, seed: int, findings: F
     async with connected(ready) as grpc_peer:
         sender = Sender(grpc_peer, int(ready["http"].rpartition(":")[2]), findings)
         await grpc_peer.check()
-        findings.rss_mib[0] = rss_mib(process.process.pid)
+        findings.rss_mib[0] = await weigh(grpc_peer, process.process.pid)
         loop = asyncio.get_running_loop()
         batches = -(-requests // BATCH)
         columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
@@ -123,7 +134,7 @@ async def send_all(process: ServerProcess, requests: int, seed: int, findings: F
                 await grpc_peer.check()
                 done = (index + 1) * BATCH
                 if done % MARK == 0 or index == batches - 1:
-                    findings.rss_mib[done] = rss_mib(process.process.pid)
+                    findings.rss_mib[done] = await weigh(grpc_peer, process.process.pid)
                 progress.update(task, completed=done)
                 if process.process.poll() is not None or len(findings.faults) > MAX_FAULTS:
                     break
@@ -134,13 +145,13 @@ def report(findings: Findings, seconds: float) -> bool:
     """Print what was seen; whether it is as it must be."""
     for kind, counts in findings.counts.items():
         console.print(f"{kind:7}", ", ".join(f"{name} {count:,}" for name, count in counts.most_common()))
-    table = Table("requests", "RSS, MiB")
-    for done, rss in findings.rss_mib.items():
-        table.add_row(f"{done:,}", f"{rss:.1f}")
+    table = Table("requests", "RSS, MiB", "without free heap, MiB")
+    for done, (rss, trimmed) in findings.rss_mib.items():
+        table.add_row(f"{done:,}", f"{rss:.1f}", f"{trimmed:.1f}")
     console.print(table)
     total = max(findings.rss_mib)
-    warm = next(rss for done, rss in sorted(findings.rss_mib.items()) if done >= total * WARM_UP)
-    growth = findings.rss_mib[total] / warm - 1
+    warm = next(trimmed for done, (_, trimmed) in sorted(findings.rss_mib.items()) if done >= total * WARM_UP)
+    growth = findings.rss_mib[total][1] / warm - 1
     console.print(f"{total:,} requests in {seconds:.0f} s, memory after warm-up {growth:+.1%}")
     for fault in findings.faults:
         console.print(f"[red]{fault}", markup=True)
@@ -174,7 +185,7 @@ async def send_again(process: ServerProcess, path: Path, findings: Findings) -> 
         sender = Sender(grpc_peer, int(ready["http"].rpartition(":")[2]), findings)
         await sender.send(load_case(path))
         await grpc_peer.check()
-    findings.rss_mib[1] = rss_mib(process.process.pid)
+        findings.rss_mib[1] = await weigh(grpc_peer, process.process.pid)
 
 
 def main(

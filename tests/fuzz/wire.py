@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import httptools
-from fuzz.models import REGION_BYTES, good_request, is_right_answer
+from fuzz.models import REGION_BYTES, SPARE, good_request, is_right_answer
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -71,6 +71,12 @@ class GrpcPeer:
         await self._stub.SystemSharedMemoryRegister(
             pb.SystemSharedMemoryRegisterRequest(name="region", key=key, byte_size=REGION_BYTES)
         )
+
+    async def reload_spare(self) -> None:
+        """Unload a model and load it again, once its memory has been given back."""
+        await self._stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=SPARE))
+        await asyncio.sleep(0.5)  # nobody uses it, so it leaves at once, and then the heaps are trimmed
+        await self._stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=SPARE))
 
     async def infer(self, request: pb.ModelInferRequest) -> str:
         """One request; the status that came."""

@@ -33,7 +33,8 @@ HOW_TO_REGENERATE = "write it again with `make docs`"
 def compatibility_page() -> str:
     """The whole of docs/compatibility.md."""
     return TEMPLATE.read_text(encoding="utf-8").format(
-        differences="\n".join(_row(*difference) for difference in (*DIFFERENCES, *ROWS)),
+        differences=_differences(is_older=False),
+        older=_differences(is_older=True),
         rpcs=_calls("RPC", RPCS),
         endpoints=_calls("endpoint", HTTP_ENDPOINTS),
         flags="\n\n".join(f"### {title}\n\n{_flags(names)}" for title, names in TRITON_FLAGS.items()),
@@ -72,6 +73,11 @@ def settings_table() -> str:
             for name, field in group.model_fields.items()
         ),
     )
+
+
+def _differences(*, is_older: bool) -> str:
+    rows = [row for row in (*DIFFERENCES, *ROWS) if row.is_older == is_older]
+    return "\n".join(_row(row.where, row.triton, row.naiad, row.why) for row in rows)
 
 
 def _calls(what: str, rows: Sequence[CallSupport]) -> str:

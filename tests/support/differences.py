@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """One row: where, what Triton does, what Naiad does, and why."""
+    """One row: where, what Triton does, what Naiad does, and why; `is_older` if only Triton 2.51 does so."""
 
     where: str
     triton: str
     naiad: str
     why: str
+    is_older: bool = False
 
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -107,8 +108,16 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "two names on one shared memory object",
-        "2.51: INTERNAL for the second",
+        "INTERNAL for the second",
         "both are registered",
         "the limit is Triton's own defect",
+        is_older=True,
+    ),
+    Difference(
+        "shared memory of clients",
+        "always allowed",
+        "off unless `--allow-client-shm=true`: register and unregister are refused until then",
+        "newer Triton has it off",
+        is_older=True,
     ),
 )

@@ -20,27 +20,31 @@ class Other(NamedTuple):
 
 EMPTY_LIST = Difference(
     "too many inputs",
-    "2.51 prints `missing required input(s) ]`",
+    "prints `missing required input(s) ]`",
     "`missing required input(s) []`",
     "newer Triton mended it",
+    is_older=True,
 )
 DUPLICATE_OUTPUT = Difference(
     "an output requested twice",
-    "2.51 answers it once",
+    "answers it once",
     "INVALID_ARGUMENT `output 'X' already exists in request`",
     "newer Triton refuses it: the list could be made as long as one likes",
+    is_older=True,
 )
 OVERFLOW = Difference(
     "a shape whose bytes exceed 64 bits",
-    "2.51 wraps around and tells of 0 bytes",
+    "wraps around and tells of 0 bytes",
     "INVALID_ARGUMENT `byte size for tensor 'X' exceeds maximum size of 9223372036854775807`",
     "newer Triton refuses it so",
+    is_older=True,
 )
 EMPTY_BATCH = Difference(
     "a batch of 0 with the bytes of a batch of 1",
     "reaches the model with the batch size of another dimension: INTERNAL `batch size 16 …, max allowed is 8`",
     "INVALID_ARGUMENT `inference request batch-size must be >= 1`",
     "the fault is the request's, and is told before the model",
+    is_older=True,
 )
 NUL = Difference(
     "BYTES elements with a NUL byte",
@@ -50,27 +54,31 @@ NUL = Difference(
 )
 WRAPPED_REGION = Difference(
     "registering a region whose offset + size exceeds 64 bits",
-    "2.51 tells of the address space",
+    "tells of the address space",
     "`failed to register shared memory region 'N': invalid args`",
     "it is beyond the object, and is told like that",
+    is_older=True,
 )
 EMPTY_NAME = Difference(
     "loading a model of no name",
-    "2.51: INTERNAL `failed to load '', failed to poll from model repository`",
+    "INTERNAL `failed to load '', failed to poll from model repository`",
     "INVALID_ARGUMENT `Model name cannot be empty. Please enter a valid name to deploy.`",
     "newer Triton says so",
+    is_older=True,
 )
 NO_FILE = Difference(
     "a version folder without its model file",
-    "2.51: `Internal: failed to stat file …`",
+    "`Internal: failed to stat file …`",
     "`Unavailable: unable to find '…' for model instance '…'`",
     "newer Triton says so",
+    is_older=True,
 )
 DEADLINE_IN_QUEUE = Difference(
     "a caller whose deadline passes in the queue",
     "the request still runs, and counts as a success",
     "it leaves the queue at once, and counts as a failure with reason REJECTED",
     "nobody waits for the answer",
+    is_older=True,
 )
 
 DIFFERENCES: dict[str, Other] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,22 @@ app = typer.Typer(
 app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
 app.command()(check)
 app.add_typer(demo, name="demo")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print Naiad's version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Serve ONNX vision models over gRPC and HTTP from a Triton model repository."""
 
 
 @app.command()

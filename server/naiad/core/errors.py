@@ -10,6 +10,7 @@
     ├── DeadlineExceededError     the caller's own time ran out
     ├── CancelledError            the caller went away
     └── InternalError             the model or this server failed
+        └── CallerFaultError      the caller is wrong, and Triton's clients know that as an internal error
 
 `services/status.py` holds the one table from these to transport codes.
 """
@@ -60,3 +61,7 @@ class CancelledError(NaiadError):
 
 class InternalError(NaiadError):
     """The model or this server failed."""
+
+
+class CallerFaultError(InternalError):
+    """The caller is wrong; the code is that of a failure because Triton's clients know it so."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from naiad.core import errors
-from naiad.core.errors import InternalError, InvalidArgumentError, NaiadError, UnavailableError
+from naiad.core.errors import (
+    CallerFaultError,
+    InvalidArgumentError,
+    NaiadError,
+    NotFoundError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 UNLOADED = "unloaded"
 """Why a version is unavailable that was taken out of service on purpose."""
@@ -91,9 +98,17 @@ def names_at_start(mode: ControlMode, load_models: Sequence[str]) -> tuple[str, 
     return None
 
 
-def poll_failure(name: str) -> InternalError:
+def missing_model(name: str, roots: Iterable[object], known: Iterable[str]) -> NotFoundError:
+    """What is known of a model that is to be loaded at start and has no folder."""
+    near = difflib.get_close_matches(name, list(known))
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    places = ", ".join(map(str, roots))
+    return NotFoundError(f"--load-model={name}: there is no such folder in {places}{meant}")
+
+
+def poll_failure(name: str) -> CallerFaultError:
     """What a client is told when the model's folder or config cannot be read; the log says why."""
-    return InternalError(f"failed to load '{name}', failed to poll from model repository")
+    return CallerFaultError(f"failed to load '{name}', failed to poll from model repository")
 
 
 def load_failure(name: str, failed: Mapping[int, NaiadError]) -> InvalidArgumentError:
@@ -114,4 +129,5 @@ def titled(reason: NaiadError | str) -> str:
     """An error as the repository index words it: `Invalid argument: …`."""
     if isinstance(reason, str):
         return reason
-    return f"{_CODE_TEXTS.get(type(reason), 'Unknown')}: {reason.message}"
+    title = next((_CODE_TEXTS[kind] for kind in type(reason).__mro__ if kind in _CODE_TEXTS), "Unknown")
+    return f"{title}: {reason.message}"

@@ -18,6 +18,7 @@ from naiad.lifecycle.control import (
     LoadOverride,
     check_controllable,
     check_model_name,
+    missing_model,
     names_at_start,
     poll_failure,
 )
@@ -28,7 +29,7 @@ from naiad.lifecycle.retirement import Retirement
 from naiad.lifecycle.sources import SourceFinder, Survey
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version_loader import VersionLoader, expected
-from naiad.repository.layout import DUPLICATE, list_folders
+from naiad.repository.layout import DUPLICATE, list_folders, looks_like_model
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -125,23 +126,41 @@ class ModelManager(ModelRegistry):
         if not survey.folders and not survey.problems:
             folders = ", ".join(map(str, self._roots))
             log.warning("no model to serve", model_repository=folders, who="operator")
+        await self._look(self._warn_of_wrong_level)
         chosen = survey if names is None else _only(survey, names)
         for name, reason in chosen.problems.items():
             self.refuse(name, UnavailableError(reason))
-        missing = [name for name in names or () if name not in survey.folders and name not in survey.problems]
-        await self._each({**dict.fromkeys(missing), **chosen.folders})
+        for name in names or ():
+            if name not in survey.folders and name not in survey.problems:
+                self.refuse(name, missing_model(name, self._roots, survey.folders), who="operator")
+        await self._each(chosen.folders)
         if self.mode is ControlMode.POLL:
             self._poller.start(survey)
+
+    def _warn_of_wrong_level(self) -> None:
+        for root in filter(looks_like_model, self._roots):
+            log.warning(
+                "looks like a model, not a model repository",
+                path=str(root),
+                detail=f"the repository is the folder above it: --model-repository={root.absolute().parent}",
+                who="operator",
+            )
 
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
         """Load each model's versions as its policy says; failures stay in the states, none is raised."""
         await self._each({folder.name: folder for folder in folders})
 
-    def refuse(self, name: str, problem: NaiadError) -> None:
-        """Know model `name` as one that cannot be loaded at all, and why; what serves of it goes on."""
+    def refuse(self, name: str, problem: NaiadError, *, who: str = "model owner") -> None:
+        """Know model `name` as one that cannot be loaded at all, and why; what serves of it goes on.
+
+        Args:
+            name: the model.
+            problem: the reason.
+            who: who can mend it, for the log.
+        """
         model = self._models.setdefault(name, Model(name))
         model.problem, model.unreadable = problem, not model.versions
-        log.error("model refused", model=name, reason=problem.message, who="model owner")
+        log.error("model refused", model=name, reason=problem.message, who=who)
         self._tell()
 
     async def load(self, name: str, override: LoadOverride | None = None) -> None:
@@ -194,7 +213,20 @@ class ModelManager(ModelRegistry):
         diff = self._poller.compare(survey)
         for name in diff.removed:
             await self._unload_quietly(name)
-        await self._each({name: survey.folders[name] for name in (*diff.added, *diff.changed)})
+        await self._each(
+            {
+                name: survey.folders[name]
+                for name in (*diff.added, *diff.changed)
+                if not self._is_being_copied(survey.folders[name])
+            }
+        )
+
+    def _is_being_copied(self, folder: ModelFolder) -> bool:
+        """A new folder that has no version yet is not there yet: it must not make the server unready."""
+        if folder.versions or folder.name in self._models:
+            return False
+        log.info("model folder has no version yet", model=folder.name, looked_at_again="when it changes")
+        return True
 
     async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """The repository index: what is on disk now and in which state.
@@ -242,7 +274,7 @@ class ModelManager(ModelRegistry):
             raise poll_failure(name) from error
         await self._load_source(name, source)
 
-    async def _load_quietly(self, name: str, folder: ModelFolder | None) -> None:
+    async def _load_quietly(self, name: str, folder: ModelFolder) -> None:
         """A load that nobody asked for: failures stay in the states and the log."""
         async with self._alone(name):
             try:
@@ -289,7 +321,7 @@ class ModelManager(ModelRegistry):
             await self._unload_quietly(name)
             self.refuse(name, UnavailableError(DUPLICATE))
 
-    async def _each(self, folders: Mapping[str, ModelFolder | None]) -> None:
+    async def _each(self, folders: Mapping[str, ModelFolder]) -> None:
         async with asyncio.TaskGroup() as group:
             for name, folder in folders.items():
                 group.create_task(self._load_quietly(name, folder), name=f"load {name}")

@@ -114,6 +114,7 @@ class ModelLoader:
             entry.move(ReadyState.LOADING)
             if number not in model.versions or not _serves(model.versions[number]):
                 model.versions[number] = entry
+            log.info("model version loading", model=str(entry.key))
         self._tell()
         return staged
 

@@ -160,6 +160,15 @@ def model_file(folder: ModelFolder, version: int, config: ModelConfig) -> Path:
     return path
 
 
+def looks_like_model(root: Path) -> bool:
+    """Whether a repository seems to be one level too deep: it holds a config, or nothing but versions."""
+    try:
+        names = [path.name for path in root.iterdir() if _is_folder(path)]
+        return (root / "config.pbtxt").is_file() or bool(names and all(map(_DIGITS.fullmatch, names)))
+    except OSError:
+        return False
+
+
 def _folders(root: Path) -> list[Path]:
     try:
         return [entry for entry in root.iterdir() if _is_folder(entry)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InternalError, InvalidArgumentError
+from naiad.core.errors import CallerFaultError, InvalidArgumentError
 from naiad.services.classification import classify, parse_classification
 from naiad.services.contents import raw_view
 from naiad.services.shared_memory.parameters import parse_shm_parameters
@@ -134,7 +134,7 @@ def make_answer(
 
     Raises:
         InvalidArgumentError: an output cannot be classified.
-        InternalError: an output does not fit the memory that it was to be written to.
+        CallerFaultError: an output does not fit the memory that it was to be written to.
     """
     answer = InferAnswer(message.model_name, str(response.model.version), message.id, response)
     datatypes = {output.name: output.datatype for output in config.outputs}
@@ -161,7 +161,7 @@ def _write(lease: Lease, tensor: AnswerTensor) -> None:
     assert tensor.array is not None
     data = raw_view(tensor.array, tensor.datatype)
     if len(data) > lease.byte_size:
-        raise InternalError(
+        raise CallerFaultError(
             f"shared memory size specified with the request for output '{tensor.name}' ({lease.byte_size} "
             f"bytes) should be at least {len(data)} bytes to hold the results"
         )

@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 from naiad import __version__
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
-from naiad.services.status import titled
+from naiad.lifecycle.control import titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

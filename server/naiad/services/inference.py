@@ -228,7 +228,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
                     front_end=FrontEnd.GRPC,
                 )
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
-            return _fault(error, pb.ModelInferResponse(id=message.id))
+            return _fault(error, message, pb.ModelInferResponse(id=message.id), call)
         try:
             with admitted:
                 reply = await self._reply(await admitted.answer())
@@ -240,7 +240,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
                 model_name=message.model_name, model_version=message.model_version, id=message.id
             )
             failed.parameters[FINAL_RESPONSE].bool_param = True
-            return _fault(error, failed)
+            return _fault(error, message, failed, call)
         reply.parameters[FINAL_RESPONSE].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=reply)
 
@@ -255,6 +255,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             headers={key: str(value) for key, value in metadata} if self._triton.wants_headers else {},
             forwarded=forwarded(metadata, self._forward_pattern) if self._forward_pattern else None,
             ends_stream_on_error=(GRPC_ERROR, "true") in metadata,
+            peer=context.peer(),
         )
 
 
@@ -265,10 +266,14 @@ class _Call(NamedTuple):
     headers: Mapping[str, str]
     forwarded: Mapping[str, str] | None
     ends_stream_on_error: bool
+    peer: str
 
 
-def _fault(error: Exception, response: pb.ModelInferResponse) -> pb.ModelStreamInferResponse:
-    return pb.ModelStreamInferResponse(error_message=status_of(error).message, infer_response=response)
+def _fault(
+    error: Exception, request: pb.ModelInferRequest, response: pb.ModelInferResponse, call: _Call
+) -> pb.ModelStreamInferResponse:
+    status = status_of(error, method="ModelStreamInfer", model=request.model_name, peer=call.peer)
+    return pb.ModelStreamInferResponse(error_message=status.message, infer_response=response)
 
 
 def deadline_ns(context: Context) -> int | None:

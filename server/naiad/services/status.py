@@ -55,15 +55,6 @@ _CODES: dict[type[errors.NaiadError], grpc.StatusCode] = {
     UndecodableError: grpc.StatusCode.INTERNAL,
 }
 
-_TITLES: dict[type[errors.NaiadError], str] = {
-    errors.InvalidArgumentError: "Invalid argument",
-    errors.NotFoundError: "Not found",
-    errors.AlreadyExistsError: "Already exists",
-    errors.UnsupportedError: "Unsupported",
-    errors.UnavailableError: "Unavailable",
-    errors.InternalError: "Internal",
-}
-
 
 class Status(NamedTuple):
     """What a failed call is told."""
@@ -72,23 +63,28 @@ class Status(NamedTuple):
     message: str
 
 
-def status_of(error: Exception) -> Status:
-    """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log."""
+def status_of(error: Exception, **call: str) -> Status:
+    """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log.
+
+    Args:
+        error: what was raised.
+        call: what the log says about the call beside it, such as its method, model and peer.
+    """
+    known = {key: value for key, value in call.items() if value}
     for kind in type(error).__mro__:
         if kind in _CODES:
-            return _expected(kind, str(error))
+            _log_expected(error, _CODES[kind], known)
+            return Status(_CODES[kind], _bounded(str(error)))
     incident = secrets.token_hex(4)
-    log.error("unexpected error", incident=incident, who="naiad developers", exc_info=error)
+    log.error("unexpected error", incident=incident, **known, who="naiad developers", exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
 
 
-def _expected(kind: type[errors.NaiadError], message: str) -> Status:
-    code = _CODES[kind]
-    if kind is errors.InternalError:
-        log.error("a model failed", reason=message, who="model owner")
+def _log_expected(error: Exception, code: grpc.StatusCode, call: dict[str, str]) -> None:
+    if isinstance(error, errors.InternalError) and not isinstance(error, errors.CallerFaultError):
+        log.error("a model failed", reason=str(error), **call, who="model owner")
     else:
-        log.debug("call refused", code=code.name, reason=message)
-    return Status(code, _bounded(message))
+        log.debug("call refused", code=code.name, reason=str(error), **call)
 
 
 def _bounded(message: str) -> str:
@@ -104,17 +100,16 @@ def code_number(status: Status) -> int:
     return number
 
 
-def titled(reason: errors.NaiadError | str) -> str:
-    """An error as the repository index words it: `Invalid argument: …`."""
-    if isinstance(reason, str):
-        return reason
-    return f"{_TITLES.get(type(reason), 'Unknown')}: {reason.message}"
-
-
-async def abort(context: Context, error: Exception) -> NoReturn:
-    """End a call with the error's status."""
-    status = status_of(error)
+async def abort(context: Context, error: Exception, **call: str) -> NoReturn:
+    """End a call with the error's status; `call` as in `status_of`."""
+    status = status_of(error, **call, peer=context.peer())
     await context.abort(status.code, status.message)
+
+
+def _model_of(request: object) -> str:
+    """The model that a request names; empty for a stream, and where none is named."""
+    name = getattr(request, "model_name", "") or getattr(request, "name", "")
+    return name if isinstance(name, str) else ""
 
 
 def rpc(
@@ -128,7 +123,7 @@ def rpc(
         try:
             return await handler(service, request, context)
         except Exception as error:  # noqa: BLE001  # the status table decides
-            await abort(context, error)
+            await abort(context, error, method=handler.__name__, model=_model_of(request))
         finally:
             service.calls.end(accepted)
 

@@ -6,7 +6,8 @@ import grpc
 import pytest
 
 from naiad.core import errors
-from naiad.services.status import code_number, status_of, titled
+from naiad.lifecycle.control import titled
+from naiad.services.status import code_number, status_of
 
 ALL = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.NaiadError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from naiad.config.settings.backend_config import DEFAULT_MAX_BATCH_SIZE, parse_backend_config
 from naiad.config.settings.kinds import Choice, Flag, NotNegative, Positive, Seconds, SettingsGroup
+
+_OBJECT_STORE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")  # a Path has lost the second slash
 
 
 def _default_max_batch_size(data: dict[str, Any]) -> int:
@@ -83,6 +86,16 @@ class RepositorySettings(SettingsGroup):
         default_factory=_default_max_batch_size,
         description="max_batch_size of a batchable model whose config names neither it nor tensors.",
     )
+
+    @field_validator("model_repository")
+    @classmethod
+    def _are_folders_of_this_machine(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in paths:
+            if store := _OBJECT_STORE.match(str(path)):
+                raise ValueError(
+                    f"object stores ({store[1]}://…) are not read: mount the bucket or copy it first"
+                )
+        return paths
 
     @field_validator("disable_auto_complete_config")
     @classmethod

@@ -86,7 +86,7 @@ class Application:
             try:
                 reply = await self._reply(scope, receive, draining=draining)
             except Exception as error:  # noqa: BLE001  # the table decides
-                reply = error_reply(error)
+                reply = error_reply(error, method=_named(scope), peer=_peer(scope))
             if (self._drains or _has_two_lengths(scope)) and CLOSE not in reply.headers:
                 reply.headers.append(CLOSE)
             await self._send(reply, send, connection)
@@ -148,6 +148,16 @@ class Application:
                 connection.abort()  # nobody reads the answer
                 return
             await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+
+
+def _named(scope: Scope) -> str:
+    path: bytes = scope["raw_path"]
+    return f"{scope['method']} {path.decode('latin-1')}"
+
+
+def _peer(scope: Scope) -> str:
+    host, port = scope["client"] or ("", 0)
+    return f"{host}:{port}"
 
 
 def _has_two_lengths(scope: Scope) -> bool:

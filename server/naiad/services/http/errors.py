@@ -60,7 +60,10 @@ class HttpError(NamedTuple):
     message: str
 
 
-def error_of(error: Exception) -> HttpError:
-    """The answer to an error; one that is not ours is logged, and becomes a sentence with the log's id."""
+def error_of(error: Exception, **call: str) -> HttpError:
+    """The answer to an error; one that is not ours is logged, and becomes a sentence with the log's id.
+
+    `call` is what the log says about the call.
+    """
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), 500)
-    return HttpError(code, status_of(error).message)
+    return HttpError(code, status_of(error, **call).message)

@@ -32,9 +32,9 @@ def json_reply(value: Any) -> Reply:
     return Reply(headers=[JSON], parts=[dumps(value)])
 
 
-def error_reply(error: Exception) -> Reply:
-    """An error by the table of `errors.py`."""
-    status, message = error_of(error)
+def error_reply(error: Exception, **call: str) -> Reply:
+    """An error by the table of `errors.py`; `call` is what the log says about the call."""
+    status, message = error_of(error, **call)
     reply = Reply(status, [JSON], [dumps({"error": message})])
     if isinstance(error, MethodError):
         reply.headers.append((b"allow", error.allowed.encode("ascii")))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import structlog
 
-from naiad.core.errors import InternalError, InvalidArgumentError
+from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError
 from naiad.services.shared_memory.table import Region
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class SystemRegions:
                 `offset` is no multiple of a page.
             AlreadyExistsError: the name is taken.
             ResourceExhaustedError: there are as many regions as may be.
-            InternalError: there is no such object, or it may not be opened.
+            CallerFaultError: there is no such object, or it may not be opened.
         """
         _check_key(name, key)
         self._table.check_free(name)
@@ -168,7 +168,7 @@ def _check_key(name: str, key: str) -> None:
 def _open(folder: Path, key: str) -> int:
     """A descriptor of the object; every reason not to have one is told in the same words."""
     bare = key.lstrip("/")
-    refused = InternalError(f"Unable to open shared memory region: '{key}'")
+    refused = CallerFaultError(f"Unable to open shared memory region: '{key}'")
     if "/" in bare or bare in ("", ".", ".."):
         raise refused
     try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from naiad.core.errors import (
     AlreadyExistsError,
+    CallerFaultError,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -102,12 +103,13 @@ class Lease:
 
         Raises:
             InvalidArgumentError: the client has made its object smaller than it registered.
-            InternalError: `data` is larger than the range, or the memory cannot be written.
+            CallerFaultError: `data` is larger than the range.
+            InternalError: the memory cannot be written.
         """
         flat = flat_bytes(data)
         region = self._region()
         if flat.size > self.byte_size:
-            raise InternalError(
+            raise CallerFaultError(
                 f"{flat.size} bytes do not fit the {self.byte_size} bytes asked for of shared memory region "
                 f"'{region.name}'"
             )
