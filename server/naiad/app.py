@@ -79,23 +79,40 @@ class NaiadServer:
         self.drained = await self._front_ends_closed(limit_s) and await self._instances_idle(deadline)
         if not self.drained:
             # What runs on an instance's thread cannot be stopped, so nothing below can be closed either.
-            log.error("Exit timeout expired. Exiting immediately.", exit_timeout_secs=limit_s, who="operator")
             return
         await self._stack.aclose()
         log.info("stopped")
 
     async def _front_ends_closed(self, limit_s: float) -> bool:
-        """Stop both front ends within one limit; whether every accepted call was answered."""
+        """Stop both front ends within one limit; whether every accepted call was answered.
+
+        Neither port closes before the last call of the other is answered: a probe is told 503 until then.
+        """
         front_ends = [each for each in (self._grpc, self._http) if each is not None]
-        return all(await asyncio.gather(*(each.stop(limit_s) for each in front_ends)))
+        for each in front_ends:
+            each.begin_drain()
+        answered = all(await asyncio.gather(*(each.answered(limit_s) for each in front_ends)))
+        if not answered:
+            self._log_timeout()
+        await asyncio.gather(*(each.close() for each in front_ends))
+        return answered
 
     async def _instances_idle(self, deadline: float) -> bool:
         """Wait for what still runs though its callers have left; False if it outlasts the exit timeout."""
         try:
             await asyncio.wait_for(self.manager.drain(), max(0.1, deadline - time.monotonic()))
         except TimeoutError:
+            self._log_timeout()
             return False
         return True
+
+    def _log_timeout(self) -> None:
+        log.error(
+            "Exit timeout expired. Exiting immediately.",
+            exit_timeout_secs=self.config.exit_timeout_secs,
+            unanswered=self.manager.unanswered(),
+            who="operator",
+        )
 
     async def _start(self) -> None:
         config = self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import http.client
 import json
@@ -28,6 +29,8 @@ from naiad.lifecycle.manager import ModelManager
 from naiad.repository.layout import scan
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import CpuBudget
+from naiad.services import metrics
+from naiad.services.http import HttpSettings
 from naiad.services.metrics import ManagerView, MetricsServer, statistics_factory
 from naiad.telemetry.metrics import METRICS, MetricsSettings, metrics_settings
 
@@ -251,7 +254,7 @@ async def test_the_dashboard_asks_for_what_there_is(simple: Path) -> None:
     assert set(re.findall(r"{{(\w+)}}", legends)) <= labels
     grouped = ",".join(re.findall(r"(?:by|ignoring) \(([^)]*)\)", " ".join(expressions)))
     assert {label.strip() for label in grouped.split(",")} <= labels
-    variables = re.findall(r"label_values\((\w+), (\w+)\)", dashboard)
+    variables = re.findall(r"label_values\((\w+)(?:{[^}]*})?, (\w+)\)", dashboard)
     assert all(name in known and label in labels for name, label in variables)
 
 
@@ -263,3 +266,31 @@ class _Nothing:
 
     def states(self) -> tuple[VersionState, ...]:
         return ()
+
+
+async def test_a_head_without_end_is_refused(simple: Path) -> None:
+    async with metrics_of(simple) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                writer.write(b"a: b\r\n" * 10_000)
+                await writer.drain()
+        assert b"HTTP/1.1 431" in await reader.read()
+        writer.close()
+
+
+async def test_connections_that_ask_nothing_do_not_keep_a_scraper_out(
+    simple: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = HttpSettings(max_connections=4, keep_alive_s=0.1, stall_s=0.1)
+    monkeypatch.setattr(metrics, "_BOUNDS", bounds)
+    async with metrics_of(simple) as (_, port):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        held[0][1].write(b"GET /metrics HTTP/1.1\r\nHo")
+        assert (await ask(port))[0] == HTTPStatus.SERVICE_UNAVAILABLE
+        for reader, _ in held:
+            await reader.read()  # until it is closed
+        assert (await ask(port))[0] == HTTPStatus.OK
+        for _, writer in held:
+            writer.close()

@@ -53,6 +53,18 @@ DIFFERENCES: tuple[Difference, ...] = (
         "a typing error should not make a version",
     ),
     Difference(
+        "a load that failed, in mode poll",
+        "tried again at each look",
+        "tried again when its folder changes; at once as often as `--model-load-retry-count` says",
+        "the same files fail in the same way, and the log would hide the rest",
+    ),
+    Difference(
+        "a new folder without a version, in mode poll",
+        "a model that does not load: the server is not ready",
+        "passed over until it changes",
+        "it is being copied",
+    ),
+    Difference(
         "files that a config names",
         "may lie outside the model's folder",
         "must lie in it",

@@ -25,6 +25,13 @@ class Front(NamedTuple):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    async def stop(self, grace_s: float) -> bool:
+        """Drain for so long, then close; whether all was answered."""
+        self.server.begin_drain()
+        answered = await self.server.answered(grace_s)
+        await self.server.close()
+        return answered
+
 
 @contextlib.asynccontextmanager
 async def front(triton: Triton, **settings: Any) -> AsyncIterator[Front]:
@@ -34,7 +41,7 @@ async def front(triton: Triton, **settings: Any) -> AsyncIterator[Front]:
     try:
         yield Front(server, port)
     finally:
-        await server.stop(0)
+        await server.close()
 
 
 def _on_loopback(settings: dict[str, Any]) -> dict[str, Any]:

@@ -237,6 +237,11 @@ class ModelManager(ModelRegistry):
         folders = await self._look(partial(list_folders, self._roots))
         return index_entries(self._models, folders, ready_only=ready_only)
 
+    def unanswered(self) -> dict[str, int]:
+        """How many calls, or runs whose callers have left, are at work on each version that has any."""
+        serving = [*self._serving(), *self._retirement.leaving()]
+        return {str(each.key): each.unanswered for each in serving if each.unanswered}
+
     async def drain(self) -> None:
         """Accept no more work and wait until what loads has ended and all accepted work is answered.
 

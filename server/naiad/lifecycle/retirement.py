@@ -38,6 +38,10 @@ class Retirement:
         self._leaving[task] = serving
         task.add_done_callback(self._forget)
 
+    def leaving(self) -> list[ServingVersion]:
+        """The versions that have not left yet."""
+        return list(self._leaving.values())
+
     async def drain(self) -> None:
         """Refuse what would still come and wait until all that was accepted is answered."""
         await asyncio.gather(*(serving.drain() for serving in self._leaving.values()))

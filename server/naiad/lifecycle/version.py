@@ -64,6 +64,11 @@ class ServingVersion:
         """How many instances run its requests."""
         return len(self._loaded.sessions)
 
+    @property
+    def unanswered(self) -> int:
+        """Users who have not released their handles or, where all have left, instances that still run."""
+        return self._handles or self.scheduler.busy
+
     def acquire(self) -> ModelHandle:
         """Count one more user; an unload waits until all have released."""
         self._handles += 1

@@ -70,18 +70,20 @@ class GrpcServer:
         await self._server.start()
         return port
 
-    async def stop(self, grace_s: float) -> bool:
-        """Health off, no new work, then wait up to `grace_s` seconds for the calls at work.
-
-        Returns:
-            Whether all of them were answered; those that were not are cancelled.
-        """
+    def begin_drain(self) -> None:
+        """Health off, no new work; health is answered until the port closes."""
         self._dataplane.stop_accepting()
         self._health.changed()
         self._calls.begin_drain()
-        answered = await self._calls.answered(grace_s)
+
+    async def answered(self, limit_s: float) -> bool:
+        """Wait up to `limit_s` seconds for the calls at work; whether all were answered."""
+        answered = await self._calls.answered(limit_s)
         if answered:
             await self._calls.quiet()
+        return answered
+
+    async def close(self) -> None:
+        """Close the port, and cancel what is still at work."""
         # What is left are calls that were refused, and streams that nobody counts, such as reflection.
         await self._server.stop(LAST_GRACE_S)
-        return answered

@@ -90,28 +90,29 @@ class HttpServer:
                 f"cannot listen on {address}:{port} (--http-address, --http-port): {error.strerror or error}"
             ) from None
 
-    async def stop(self, grace_s: float) -> bool:
-        """Refuse what comes, wait up to `grace_s` seconds for the requests at work, and close.
-
-        Health probes are answered 503 until the port closes.
-
-        Returns:
-            Whether all were answered; those that were not are cancelled.
-        """
-        if self._server is None:
-            return True
+    def begin_drain(self) -> None:
+        """Refuse what comes from now on; health probes are answered 503 until the port closes."""
         self._application.begin_drain()
+
+    async def answered(self, limit_s: float) -> bool:
+        """Wait up to `limit_s` seconds for the requests at work; whether all were answered."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._application.idle.wait(), grace_s)
+            await asyncio.wait_for(self._application.idle.wait(), limit_s)
         answered = self._application.idle.is_set()
         if answered:
-            await asyncio.sleep(min(QUIET_S, grace_s))
-        self._server.close()
+            await asyncio.sleep(min(QUIET_S, limit_s))
+        return answered
+
+    async def close(self) -> None:
+        """Close the port, and cancel what is still at work. Safe to call twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        answered = self._application.idle.is_set()
+        server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._flushed(FLUSH_S if answered else 0)
-        self._server = None
-        return answered
 
     async def _flushed(self, limit_s: float) -> None:
         """Wait for the last answers to leave, then end whatever is left, and wait for that."""

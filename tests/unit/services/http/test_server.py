@@ -253,7 +253,7 @@ async def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(fake: FakeT
         assert (await other.ask("GET", "/v2")).status == 200
         asked = asyncio.ensure_future(busy.ask("POST", SLOW_PATH, SLOW))
         await fake.started.wait()
-        stopping = asyncio.ensure_future(started.server.stop(30))
+        stopping = asyncio.ensure_future(started.stop(30))
         await asyncio.sleep(0)
         for path in ("/v2/health/live", "/v2/health/ready"):
             found = await ask(started.port, "GET", path)
@@ -275,17 +275,17 @@ async def test_a_stop_without_patience_cancels_what_is_at_work(fake: FakeTriton)
     async with front(fake) as started, peer(started.port) as busy:
         asked = asyncio.ensure_future(busy.ask("POST", SLOW_PATH, SLOW))
         await fake.started.wait()
-        assert not await started.server.stop(0.01)
+        assert not await started.stop(0.01)
         assert fake.cancelled.is_set()
         with pytest.raises((EOFError, ConnectionError)):
             await asked
-        assert await started.server.stop(1)  # a second time there is nothing to stop
+        assert await started.stop(1)  # a second time there is nothing to wait for
 
 
 async def test_a_stop_closes_idle_connections(fake: FakeTriton) -> None:
     async with front(fake) as started, peer(started.port) as idle:
         assert (await idle.ask("GET", "/v2")).status == 200
-        assert await started.server.stop(30)
+        assert await started.stop(30)
         assert await idle.is_closed()
 
 
