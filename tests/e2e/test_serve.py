@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import signal
 import socket
 import subprocess
@@ -81,6 +82,26 @@ async def test_a_request_at_work_when_the_signal_comes_is_answered(repository: P
         assert await asyncio.to_thread(server.wait) == 0
 
 
+async def test_probes_are_told_that_the_server_exits_until_the_last_call_is_answered(
+    repository: Path,
+) -> None:
+    """Over HTTP too, where nothing was at work: its port stays open as long as gRPC's."""
+    array = np.full((4, SLOW_SIZE, SLOW_SIZE), 7, np.float32)
+    with ServerProcess(repository) as server:
+        ready = server.wait_for("ready")
+        async with triton.InferenceServerClient(ready["grpc"]) as client:
+            calls = [asyncio.ensure_future(client.infer("slow", slow_inputs(array))) for _ in range(4)]
+            await asyncio.sleep(0.3)  # until they are accepted
+            server.signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, "draining")
+            statuses = []
+            while not all(call.done() for call in calls):
+                statuses.append(await asyncio.to_thread(http_status, ready["http"], "/v2/health/ready"))
+            assert statuses
+            assert set(statuses) == {503}
+        assert await asyncio.to_thread(server.wait) == 0
+
+
 async def test_open_streams_are_answered_and_do_not_hold_up_the_exit(repository: Path) -> None:
     with ServerProcess(repository, "--exit-timeout-secs=30") as server:
         async with triton.InferenceServerClient(server.address()) as client:
@@ -155,6 +176,15 @@ async def test_callers_that_never_give_up_do_not_hold_up_the_exit(repository: Pa
         assert len([text for text in wrong if "CANCELLED" not in text]) == 0
 
 
+def http_status(address: str, path: str) -> int:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def slow_inputs(array: np.ndarray) -> list[object]:
     return infer_inputs(INPUT=array, INDEX=np.zeros((len(array), 1), np.int64))
 
@@ -182,7 +212,8 @@ def test_work_that_outlasts_the_exit_timeout_is_given_up_with_exit_code_1(reposi
             for call in calls:
                 call.cancel()
         assert code == 1
-        assert any(line["event"].startswith("Exit timeout expired") for line in server.log)
+        (line,) = [line for line in server.log if line["event"].startswith("Exit timeout expired")]
+        assert 0 < line["unanswered"]["slow/1"] <= len(calls)
 
 
 def test_a_server_whose_log_nobody_reads_any_more_still_drains(repository: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from support.model_control import SteeredLoader, add_folders, doubling_config, steered_manager
 from support.sessions import GatedSession
 
@@ -145,9 +146,13 @@ async def test_the_mode_says_what_is_loaded_at_start(
 async def test_a_model_to_load_at_start_that_is_not_there_fails_like_any_other(tmp_path: Path) -> None:
     add_folders(tmp_path, "a/1")
     models = steered_manager(SteeredLoader(), tmp_path)
-    await models.start(["a", "nope"])
+    with capture_logs() as lines:
+        await models.start(["a", "aa"])
     assert models.is_ready("a", 1)
     assert not models.all_ready()
+    (line,) = [line for line in lines if line["event"] == "model refused"]
+    assert line["reason"] == f"--load-model=aa: there is no such folder in {tmp_path}; did you mean a?"
+    assert line["who"] == "operator"
     assert [entry.name for entry in await models.index()] == ["a"]
     await models.close()
 

@@ -66,6 +66,20 @@ async def test_models_come_change_and_go(models: ModelManager, loader: SteeredLo
     assert models.all_ready()
 
 
+async def test_a_new_folder_without_a_version_is_passed_over_until_it_has_one(
+    models: ModelManager, tmp_path: Path
+) -> None:
+    """Somebody is copying it: the server is as ready as it was, and the model comes when it is there."""
+    add_folders(tmp_path, "two/n")
+    await models.poll()
+    assert models.model_names() == ["m"]
+    assert models.all_ready()
+    add_folders(tmp_path, "two/n/1")
+    touch(tmp_path / "two" / "n")
+    await models.poll()
+    assert serving(models, "n") == [1]
+
+
 async def test_a_version_whose_folder_is_gone_is_unloaded_and_a_new_one_is_loaded(
     models: ModelManager, loader: SteeredLoader, tmp_path: Path
 ) -> None:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
-from naiad.core.errors import InternalError, InvalidArgumentError, NotFoundError
+from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError, NotFoundError
 from naiad.services.status import UndecodableError, status_of
 
 TRAILERS_BYTES = 8 * 1_024
@@ -32,6 +33,29 @@ def test_each_error_has_the_code_of_its_class() -> None:
     assert status_of(InvalidArgumentError("x")).code is grpc.StatusCode.INVALID_ARGUMENT
     assert status_of(InternalError("x")).code is grpc.StatusCode.INTERNAL
     assert status_of(UndecodableError("x")).code is grpc.StatusCode.INTERNAL
+
+
+def test_the_log_holds_a_caller_s_mistake_against_nobody_and_says_which_call_it_was() -> None:
+    with capture_logs() as lines:
+        assert status_of(CallerFaultError("no region"), model="m", peer="").code is grpc.StatusCode.INTERNAL
+        status_of(InternalError("broken"), method="ModelInfer", model="m")
+    assert lines == [
+        {
+            "event": "call refused",
+            "log_level": "debug",
+            "code": "INTERNAL",
+            "reason": "no region",
+            "model": "m",
+        },
+        {
+            "event": "a model failed",
+            "log_level": "error",
+            "reason": "broken",
+            "method": "ModelInfer",
+            "model": "m",
+            "who": "model owner",
+        },
+    ]
 
 
 def test_an_unexpected_error_is_a_sentence_that_tells_nothing_of_it() -> None:
