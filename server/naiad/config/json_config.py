@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
@@ -46,8 +47,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of distinct keys: of two values one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is given twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"'{next(name for name in counts if counts[name] > 1)}' is given twice")
     return found
 
 

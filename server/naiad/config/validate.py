@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,7 @@ def _validate_label_file(tensor: Message, model_name: str) -> None:
 
 
 def _validate_unique(names: Sequence[str], what: str, model_name: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    counts = Counter(names)
+    for name in counts:
+        if counts[name] > 1:
             raise InvalidArgumentError(f"model {what} '{name}' is specified more than once for {model_name}")

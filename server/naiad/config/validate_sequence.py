@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from naiad.config.messages import enum_name
@@ -134,9 +135,9 @@ def _validate_states(states: Sequence[Message], name: str) -> None:
         for initial in state.initial_state:
             _validate_initial(initial, state)
     for field, what in (("input_name", "input"), ("output_name", "output")):
-        names = [getattr(state, field) for state in states]
-        for each in names:
-            if names.count(each) > 1:
+        counts = Counter(getattr(state, field) for state in states)
+        for each in counts:
+            if counts[each] > 1:
                 raise InvalidArgumentError(f"State {what} name '{each}' specified more than once.")
 
 

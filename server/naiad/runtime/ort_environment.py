@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import importlib.util
 import io
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ _CUDA_DRIVER = "libcuda.so.1"
 _TENSORRT_PACKAGE = "tensorrt_libs"
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 _LOG_ERRORS_ONLY = 3
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ def import_onnxruntime() -> Any:
     Raises:
         UnavailableError: it is not installed, or its libraries do not load.
     """
+    # Its official builds report to their maker, by way of a database below the home folder, unless this is
+    # set before they are imported. An operator who wants that sets it to 0.
+    os.environ.setdefault(_NO_TELEMETRY, "1")
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,9 +11,11 @@ import numpy as np
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.services.shared_memory.parameters import parse_shm_parameters
+from naiad.services.shared_memory.table import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
 
     from tritonclient.grpc.service_pb2 import InferTensorContents, ModelInferRequest
 
@@ -62,31 +65,41 @@ _FIELD_DATATYPE = {
 Content = bytes | memoryview | list[bytes]
 """An input's data: its bytes, or the elements of a BYTES tensor one by one."""
 
+BoundContent = Content | Lease
+"""An input's data, or where it lies: shared memory is copied when all else about the request is right.
+
+A message of some bytes can name gigabytes, and name them a thousand times.
+"""
+
 
 class SharedMemory(Protocol):
     """Where inputs that lie in shared memory are read from."""
 
-    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
-        """A copy of that range; raises NaiadError."""
+    def lease(self, name: str, offset: int, byte_size: int) -> Lease:
+        """That range, in use until it is released; raises NaiadError."""
         ...
 
 
 def bind_contents(
-    request: ModelInferRequest, data: Sequence[Content | None] | None, shared_memory: SharedMemory
-) -> list[Content]:
+    request: ModelInferRequest,
+    data: Sequence[Content | None] | None,
+    shared_memory: SharedMemory,
+    leases: ExitStack,
+) -> list[BoundContent]:
     """The data of each input, in request order.
 
     Args:
         request: the message; inputs whose parameters name a region are read from it.
         data: what came beside the message, one entry an input; None when the message carries it itself.
         shared_memory: the registered regions.
+        leases: takes the ranges of regions that the answer names.
 
     Raises:
         InvalidArgumentError: typed and raw contents are mixed, a typed field does not suit its datatype,
             an input has no data, or a range lies outside its region.
         NotFoundError: no such region.
     """
-    bound: list[Content] = []
+    bound: list[BoundContent] = []
     next_raw = 0
     for index, tensor in enumerate(request.inputs):
         shared = parse_shm_parameters(tensor.parameters, tensor.name) if tensor.parameters else None
@@ -96,7 +109,8 @@ def bind_contents(
                     f"unexpected 'content' provided when using shared memory for input tensor "
                     f"'{tensor.name}' for model '{request.model_name}'"
                 )
-            bound.append(shared_memory.read(shared.region, shared.offset, shared.byte_size))
+            lease = shared_memory.lease(shared.region, shared.offset, shared.byte_size)
+            bound.append(leases.enter_context(lease))
         elif data is not None:
             bound.append(_given(data[index], tensor.name, request.model_name))
         elif tensor.HasField("contents"):
@@ -157,16 +171,20 @@ def element_count(shape: Sequence[int], name: str) -> int:
     Raises:
         InvalidArgumentError: more elements than a signed 64-bit count holds.
     """
-    count = 1
-    for dim in shape:
-        count *= dim
+    count = math.prod(shape)
     if count > INT64_MAX:
         raise InvalidArgumentError(f"element count for tensor '{name}' exceeds maximum size of {INT64_MAX}")
     return count
 
 
+def _check_addressable(shape: Sequence[int], itemsize: int, name: str) -> None:
+    """Refuse what numpy refuses: dims beside a 0 that are too large for an array, though it holds nothing."""
+    if math.prod(filter(None, shape)) * itemsize > INT64_MAX:
+        raise InvalidArgumentError(f"byte size for tensor '{name}' exceeds maximum size of {INT64_MAX}")
+
+
 def numeric_array(
-    data: bytes | memoryview,
+    data: bytes | memoryview | Lease,
     datatype: DataType,
     shape: tuple[int, ...],
     *,
@@ -174,37 +192,50 @@ def numeric_array(
     model: str,
     prefix: str,
 ) -> Array:
-    """View raw bytes as an array, without copying.
+    """View raw bytes as an array, without copying; what lies in shared memory is copied.
 
     Raises:
-        InvalidArgumentError: the byte count is not what datatype and shape need.
+        InvalidArgumentError: the byte count is not what datatype and shape need, or the shared memory has
+            become smaller than it was registered.
+        InternalError: the shared memory cannot be read.
     """
     # An empty batch is checked as a batch of one, so that no data never passes for a tensor.
     checked = (max(1, shape[0]), *shape[1:]) if shape else shape
     expected = element_count(checked, name) * datatype.itemsize
     if expected > INT64_MAX:
         raise InvalidArgumentError(f"byte size for tensor '{name}' exceeds maximum size of {INT64_MAX}")
-    if len(data) != expected:
+    if byte_size(data) != expected:
         raise InvalidArgumentError(
             f"{prefix}input byte size mismatch for input '{name}' for model '{model}'. "
-            f"Expected {expected}, got {len(data)}"
+            f"Expected {expected}, got {byte_size(data)}"
         )
     if 0 in shape:
+        _check_addressable(shape, datatype.itemsize, name)
         return np.empty(shape, dtype=datatype.numpy)
-    return np.frombuffer(data, dtype=datatype.numpy).reshape(shape)
+    raw = data.read() if isinstance(data, Lease) else data
+    return np.frombuffer(raw, dtype=datatype.numpy).reshape(shape)
 
 
-def bytes_array(data: Content, shape: tuple[int, ...], *, name: str, model: str, prefix: str) -> Array:
+def byte_size(content: bytes | memoryview | Lease) -> int:
+    """The bytes of an input's data, wherever they lie."""
+    return content.byte_size if isinstance(content, Lease) else len(content)
+
+
+def bytes_array(data: BoundContent, shape: tuple[int, ...], *, name: str, model: str, prefix: str) -> Array:
     """Take a BYTES tensor apart into an object array of `bytes`.
 
     Raises:
-        InvalidArgumentError: too few or too many elements, or a truncated one.
+        InvalidArgumentError: too few or too many elements, or a truncated one, or the shared memory has
+            become smaller than it was registered.
+        InternalError: the shared memory cannot be read.
     """
     expected = element_count(shape, name)
+    _check_addressable(shape, np.dtype(np.object_).itemsize, name)
     if isinstance(data, list):
         elements = data
     else:
-        elements = _elements(bytes(data), expected, name=name, model=model, prefix=prefix)
+        raw = data.read() if isinstance(data, Lease) else data
+        elements = _elements(bytes(raw), expected, name=name, model=model, prefix=prefix)
     if len(elements) < expected:
         raise InvalidArgumentError(
             f"{prefix}expected {expected} string elements for inference input '{name}' for model '{model}', "

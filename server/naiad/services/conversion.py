@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD, InferRequest
 from naiad.services.contents import INT64_MAX, bytes_array, numeric_array
+from naiad.services.shared_memory.table import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.core.tensors import Array
-    from naiad.services.contents import Content
+    from naiad.services.contents import BoundContent
     from naiad.services.parameters import RequestParameters
 
 _BATCH_NOTE = (
@@ -30,6 +32,12 @@ _BATCH_NOTE = (
 
 HEAVY_TEXT_BYTES = 64 * 1024
 """Bytes of a request with text above which it is converted off the event loop."""
+
+HEAVY_SHARED_BYTES = 4 * 2**20
+"""Bytes of an input in shared memory above which they are copied off the event loop."""
+
+MAX_QUOTED = 100
+"""Names and dims of a request that a refusal quotes: a request may have a million."""
 
 INT64_MIN = -INT64_MAX - 1
 
@@ -58,12 +66,19 @@ def parse_version(text: str) -> int | None:
     return version
 
 
-def is_heavy_request(message: pb.ModelInferRequest, contents: Sequence[Content]) -> bool:
-    """Whether `to_domain` belongs off the event loop: texts are taken apart one by one."""
+def is_heavy_request(message: pb.ModelInferRequest, contents: Sequence[BoundContent]) -> bool:
+    """Whether `to_domain` belongs off the event loop: texts are taken apart one by one, regions copied."""
     return any(
-        tensor.datatype == DataType.BYTES.value and len(content) > HEAVY_TEXT_BYTES
-        for tensor, content in zip(message.inputs, contents, strict=True)
+        _is_heavy(tensor.datatype, content) for tensor, content in zip(message.inputs, contents, strict=True)
     )
+
+
+def _is_heavy(datatype: str, content: BoundContent) -> bool:
+    is_shared = isinstance(content, Lease)
+    size = content.byte_size if isinstance(content, Lease) else len(content)
+    if datatype == DataType.BYTES.value:
+        return size > HEAVY_TEXT_BYTES
+    return is_shared and size > HEAVY_SHARED_BYTES
 
 
 def check_declared(message: pb.ModelInferRequest, config: ModelConfig) -> tuple[str, ...] | None:
@@ -76,6 +91,9 @@ def check_declared(message: pb.ModelInferRequest, config: ModelConfig) -> tuple[
         InvalidArgumentError: the first fault, in Triton's words.
     """
     prefix = _prefix(message)
+    if len(message.inputs) > len(config.inputs) + MAX_QUOTED:
+        # Before each of a million is looked at, which the loop has no time for.
+        raise _wrong_count([tensor.name for tensor in message.inputs], config, prefix)
     _check_duplicates(message, prefix)
     return _requested_outputs(message, config, prefix)
 
@@ -85,7 +103,7 @@ def to_domain(
     config: ModelConfig,
     parameters: RequestParameters,
     outputs: tuple[str, ...] | None,
-    contents: Sequence[Content],
+    contents: Sequence[BoundContent],
     *,
     deadline_ns: int | None,
 ) -> InferRequest:
@@ -101,6 +119,7 @@ def to_domain(
 
     Raises:
         InvalidArgumentError: the first fault in Triton's order of checks, in Triton's words.
+        InternalError: shared memory cannot be read.
     """
     prefix = _prefix(message)
     specs = _declared(message, config, prefix)
@@ -131,7 +150,9 @@ def to_domain(
     )
 
 
-def _array(content: Content, spec: TensorConfig, shape: tuple[int, ...], model: str, prefix: str) -> Array:
+def _array(
+    content: BoundContent, spec: TensorConfig, shape: tuple[int, ...], model: str, prefix: str
+) -> Array:
     if spec.datatype is DataType.BYTES:
         return bytes_array(content, shape, name=spec.name, model=model, prefix=prefix)
     if isinstance(content, list):  # elements of another datatype's typed BYTES field
@@ -173,20 +194,23 @@ def _declared(message: pb.ModelInferRequest, config: ModelConfig, prefix: str) -
     """The config of each input of the message; all required ones are there."""
     known = {spec.name: spec for spec in config.inputs}
     sent = [tensor.name for tensor in message.inputs]
-    required = [spec.name for spec in config.inputs if not spec.optional]
+    required = _required(config)
     if not len(required) <= len(sent) <= len(known):
-        raise _wrong_count(sent, required, config, prefix)
+        raise _wrong_count(sent, config, prefix)
     for name in sent:
         if name not in known:
             raise InvalidArgumentError(f"unexpected inference input '{name}' for model '{config.name}'")
     if not set(required).issubset(sent):
-        raise _wrong_count(sent, required, config, prefix)
+        raise _wrong_count(sent, config, prefix)
     return [known[name] for name in sent]
 
 
-def _wrong_count(
-    sent: Sequence[str], required: Sequence[str], config: ModelConfig, prefix: str
-) -> InvalidArgumentError:
+def _required(config: ModelConfig) -> list[str]:
+    return [spec.name for spec in config.inputs if not spec.optional]
+
+
+def _wrong_count(sent: Sequence[str], config: ModelConfig, prefix: str) -> InvalidArgumentError:
+    required = _required(config)
     total = len(config.inputs)
     if len(required) < total:
         wanted = f"number of inputs between {len(required)} and {total}"
@@ -201,7 +225,8 @@ def _wrong_count(
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return ",".join(f"'{name}'" for name in sorted(names))
+    named = heapq.nsmallest(MAX_QUOTED + 1, names)
+    return ",".join(f"'{name}'" for name in named[:MAX_QUOTED]) + _more(named)
 
 
 def _batch_size(
@@ -237,7 +262,8 @@ def _check_tensor(
             f"{prefix}inference input '{spec.name}' data-type is '{sent}', but model '{config.name}' expects "
             f"'{spec.datatype.value}'"
         )
-    shape = list(tensor.shape)
+    # One dim too many already does not fit; there may be ten million.
+    shape = list(tensor.shape[: max(MAX_QUOTED, len(spec.dims) + 1) + 1])
     batched = config.max_batch_size > 0
     dims = shape[1:] if batched else shape
     fits = len(dims) == len(spec.dims) and all(
@@ -257,4 +283,8 @@ def _check_tensor(
 
 
 def _dims(dims: Sequence[int]) -> str:
-    return "[" + ",".join(map(str, dims)) + "]"
+    return "[" + ",".join(map(str, dims[:MAX_QUOTED])) + _more(dims) + "]"
+
+
+def _more(quoted: Sequence[object]) -> str:
+    return ",..." if len(quoted) > MAX_QUOTED else ""

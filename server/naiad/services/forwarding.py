@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_PATTERN = 1_024
 """Characters of a forward pattern."""
 
+MAX_NAME = 256
+"""Characters of a header's name that can be forwarded: some patterns take the square of it to say no."""
+
 RESERVED = frozenset(
     (
         "sequence_id",
@@ -60,7 +63,8 @@ def forwarded(
     """The headers that become string parameters of the request, by lower-case name.
 
     A name that comes several times has its values joined with `, `; binary gRPC values come as base64, as
-    they travelled. Headers that open restricted protocols are never forwarded: they are secrets.
+    they travelled. Headers that open restricted protocols are never forwarded: they are secrets. Nor is one
+    whose name has more than `MAX_NAME` characters.
 
     Args:
         metadata: names and values, from gRPC or HTTP.
@@ -75,7 +79,9 @@ def forwarded(
     found: dict[str, str] = {}
     for name, value in metadata:
         key = name.lower()
-        if key.startswith(GRPC_KEY_PREFIX) or key in hidden or not pattern.search(name):
+        if len(name) > MAX_NAME or key.startswith(GRPC_KEY_PREFIX) or key in hidden:
+            continue
+        if not pattern.search(name):
             continue
         if key in RESERVED or key.startswith(RESERVED_PREFIX):
             raise InvalidArgumentError(

@@ -21,6 +21,8 @@ from naiad.core.clock import MonotonicClock
 from naiad.core.errors import UnavailableError
 from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.states import ReadyState
+from naiad.services.http.connection import Connection
+from naiad.services.http.settings import HttpSettings
 from naiad.telemetry.metrics import VersionState, VersionView
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.machine import MachineMeter
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
     from starlette.requests import Request
+    from uvicorn.server import ServerState
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
@@ -48,6 +51,9 @@ MAX_CONNECTIONS = 64
 
 _KEEP_ALIVE_S = 75
 """Longer than scrapers wait between two scrapes."""
+
+_STALL_S = 10
+"""A scraper that takes longer to send its request's head, or to read the answer's end, is given up."""
 
 _STOP_S = 1
 
@@ -221,16 +227,31 @@ def _reason(error: Exception) -> str:
     return os.strerror(number) if number and number > 0 else str(getattr(error, "strerror", None) or error)
 
 
+class _Connection(Connection):
+    """A connection within the HTTP front end's bounds: uvicorn's own has none on heads and slow peers."""
+
+    LIMIT_FLAG = ""
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, **_: object) -> None:
+        # What else uvicorn's server hands over is the state of a lifespan, which is off, and the loop.
+        super().__init__(config, server_state, _BOUNDS, _nothing)
+
+
+def _nothing() -> None:
+    """Nobody waits for the last connection: uvicorn's server looks for itself."""
+
+
+_BOUNDS = HttpSettings(max_connections=MAX_CONNECTIONS, keep_alive_s=_KEEP_ALIVE_S, stall_s=_STALL_S)
+
 _UVICORN = {
     "loop": "none",
-    "http": "httptools",
+    "http": _Connection,
     "ws": "none",
     "lifespan": "off",
     "log_config": None,
     "access_log": False,
     "server_header": False,
     "proxy_headers": False,
-    "limit_concurrency": MAX_CONNECTIONS,
     "timeout_keep_alive": _KEEP_ALIVE_S,
     "timeout_graceful_shutdown": _STOP_S,
 }

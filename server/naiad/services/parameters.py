@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 
+MAX_PARAMETERS = 1_000
+"""Parameters of a request; reading each takes some of the event loop's time."""
+
 _UINT64 = 2**64 - 1
 _EXPECTED_KINDS = {
     "sequence_id": (("int64_param", "string_param"), "int64_param or string_param."),
@@ -57,10 +60,15 @@ def read_parameters(
         forwarded: headers that are to be custom parameters; the message's own win.
 
     Raises:
-        InvalidArgumentError: a known key has the wrong type or value, or a `triton_` key is not allowed.
+        InvalidArgumentError: a known key has the wrong type or value, or a `triton_` key is not allowed, or
+            there are more than `MAX_PARAMETERS`.
     """
     if not parameters and not forwarded:
         return _NONE
+    if len(parameters) > MAX_PARAMETERS:
+        raise InvalidArgumentError(
+            f"{len(parameters)} parameters in a request, at most {MAX_PARAMETERS} are taken"
+        )
     known: dict[str, Parameter] = {}
     custom: dict[str, Parameter] = dict(forwarded or {})
     for key, parameter in parameters.items():

@@ -101,4 +101,8 @@ def _category(name: str, noun: str, where: str) -> Category:
 
 def _without_secret(text: str) -> str:
     name, equals, _ = text.partition("=")
-    return f"'{name}=…'" if equals else f"'{name}'"
+    if equals:
+        return f"'{name}=…'"
+    # Without its "=" there is no telling where the secret begins, unless nothing but a key can be meant.
+    names, colon, key = text.partition(":")
+    return f"'{names}:…'" if colon and key else f"'{text}'"

@@ -6,7 +6,7 @@ Messages are Triton's protobuf messages; a front end only reads and writes its w
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -18,9 +18,11 @@ from naiad.services import catalog, settings
 from naiad.services.answer import Placements, is_heavy_response, make_answer
 from naiad.services.contents import bind_contents
 from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
+from naiad.services.off_loop import off_loop
 from naiad.services.parameters import read_parameters
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from naiad.core.tensors import InferResponse
@@ -246,13 +248,14 @@ class TritonService:
             config = handle.config
             parameters = read_parameters(message.parameters, forwarded)
             outputs = check_declared(message, config)
-            # Here and not in a thread: the regions belong to the loop.
-            contents = bind_contents(message, data, self.regions)
-            convert = partial(
-                to_domain, message, config, parameters, outputs, contents, deadline_ns=deadline_ns
-            )
-            heavy = is_heavy_request(message, contents)
-            request = await asyncio.to_thread(convert) if heavy else convert()
+            with ExitStack() as leases:
+                # Here and not in a thread: the regions belong to the loop.
+                contents = bind_contents(message, data, self.regions, leases)
+                convert = partial(
+                    to_domain, message, config, parameters, outputs, contents, deadline_ns=deadline_ns
+                )
+                heavy = is_heavy_request(message, contents)
+                request = await off_loop(convert) if heavy else convert()
             placements = Placements.of(message, self.regions)
             if trace is not None:
                 trace.start(request, handle.key)
@@ -326,7 +329,8 @@ class Admitted:
             self._placements,
             self._handle.labels,
         )
-        return await asyncio.to_thread(make) if is_heavy_response(response, self._placements) else make()
+        # What is written to shared memory is written when this is left, or its region could be gone.
+        return await off_loop(make) if is_heavy_response(response, self._placements) else make()
 
 
 def _only_all_repositories(repository_name: str) -> None:

@@ -24,6 +24,10 @@ _TIMES = {
 """How times are written by format; the others have ISO 8601 with microseconds. Always UTC."""
 
 
+_QUOTED = frozenset(" \t=\r\n\"'")
+"""What makes structlog's console renderer quote a string."""
+
+
 def configure_logging(
     log_format: str = "text",
     *,
@@ -125,4 +129,22 @@ class _Unfailing:
 def _renderers(log_format: str, *, colors: bool) -> list[Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+    return [
+        _escape_controls,
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
+    ]
+
+
+def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Write out what would steer a terminal that shows the log: callers choose names.
+
+    structlog does so in the strings that it quotes, and leaves the others as they are.
+    """
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and _QUOTED.isdisjoint(value):
+            event[key] = "".join(map(_escaped, value))
+    return event
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from google.protobuf import json_format
@@ -68,3 +69,12 @@ def test_enums_are_of_any_case_and_numbers_may_be_quoted_but_strings_stay() -> N
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"the config of the load request.*{message}"):
         parse_json(text)
+
+
+def test_a_repeated_key_of_very_many_is_found_at_once() -> None:
+    """A config may have megabytes of keys, and other loads wait for the thread that reads it."""
+    keys = ",".join(f'"k{number}":0' for number in range(200_000))
+    started = time.perf_counter()
+    with pytest.raises(InvalidArgumentError, match="'k199999' is given twice"):
+        parse_json(f'{{{keys},"k199999":0}}')
+    assert time.perf_counter() - started < 10  # minutes, where each key is compared with each

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _ctypes
+import os
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -63,3 +65,12 @@ def test_tensorrts_wheel_is_loaded_where_it_is_installed_and_a_broken_library_is
 
 def test_without_tensorrts_wheel_nothing_is_loaded() -> None:
     assert load_tensorrt() == ()
+
+
+def test_the_engine_does_not_report_to_its_maker(tmp_path: Path) -> None:
+    """Its official builds do by default: they keep a device's id and a database of events for it."""
+    inherited = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    program = "from naiad.runtime.ort_environment import OrtEnvironment; OrtEnvironment.detect()"
+    subprocess.run([sys.executable, "-c", program], env=inherited | homes, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []

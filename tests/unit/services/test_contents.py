@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +14,10 @@ from tritonclient.utils import serialize_byte_tensor
 
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError, NotFoundError
-from naiad.services.contents import Content, bind_contents, bytes_array, numeric_array, raw_contents
+from naiad.services.contents import BoundContent, bind_contents, bytes_array, numeric_array, raw_contents
+
+if TYPE_CHECKING:
+    from naiad.services.shared_memory.table import Lease
 
 NUMERIC = [datatype for datatype in DataType if datatype is not DataType.BYTES]
 
@@ -19,12 +25,13 @@ NUMERIC = [datatype for datatype in DataType if datatype is not DataType.BYTES]
 class NoRegions:
     """No region is registered."""
 
-    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
-        raise NotFoundError(region)
+    def lease(self, name: str, offset: int, byte_size: int) -> Lease:
+        raise NotFoundError(name)
 
 
-def bound(request: pb.ModelInferRequest) -> list[Content]:
-    return bind_contents(request, None, NoRegions())
+def bound(request: pb.ModelInferRequest) -> list[BoundContent]:
+    with ExitStack() as leases:
+        return bind_contents(request, None, NoRegions(), leases)
 
 
 def typed(datatype: str, **contents: list[object]) -> pb.ModelInferRequest:
@@ -48,6 +55,20 @@ def test_bytes_elements_go_there_and_back(elements: list[bytes]) -> None:
     array = bytes_array(wire, (len(elements),), name="I", model="m", prefix="")
     assert array.tolist() == elements
     assert raw_contents(array, DataType.BYTES) == wire
+
+
+@pytest.mark.parametrize("dim", [2**60, 2**62, 2**63 - 1])
+def test_dims_that_no_array_has_are_refused_beside_a_zero_too(dim: int) -> None:
+    """There is nothing in such a tensor, and numpy raises for it all the same."""
+    with pytest.raises(InvalidArgumentError, match="byte size for tensor 'I' exceeds maximum size of "):
+        numeric_array(b"", DataType.FP64, (1, 0, dim), name="I", model="m", prefix="")
+    with pytest.raises(InvalidArgumentError, match="byte size for tensor 'I' exceeds maximum size of "):
+        bytes_array(b"", (1, 0, dim), name="I", model="m", prefix="")
+
+
+def test_large_dims_beside_a_zero_are_an_empty_tensor() -> None:
+    assert numeric_array(b"", DataType.FP64, (1, 0, 2**59), name="I", model="m", prefix="").size == 0
+    assert bytes_array(b"", (1, 0, 2**59), name="I", model="m", prefix="").size == 0
 
 
 @given(st.binary(max_size=60), st.integers(0, 5))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
@@ -11,10 +14,20 @@ from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError, NotFoundError
 from naiad.core.tensors import InferRequest, InferResponse, ModelKey
 from naiad.services.answer import Placements, make_answer
-from naiad.services.contents import bind_contents
-from naiad.services.conversion import check_declared, parse_version, to_domain
+from naiad.services.contents import SharedMemory, bind_contents
+from naiad.services.conversion import (
+    HEAVY_SHARED_BYTES,
+    check_declared,
+    is_heavy_request,
+    parse_version,
+    to_domain,
+)
 from naiad.services.parameters import RequestParameters, read_parameters
 from naiad.services.replies import to_protobuf
+from naiad.services.shared_memory.table import Region, RegionTable
+
+if TYPE_CHECKING:
+    from naiad.services.shared_memory.table import Bytes, Lease
 
 SIMPLE = ModelConfig(
     name="simple",
@@ -48,8 +61,44 @@ def message(
 class NoRegions:
     """No region is registered."""
 
-    def read(self, region: str, offset: int, byte_size: int) -> memoryview:
-        raise NotFoundError(f"Unable to find shared memory region: '{region}'")
+    def lease(self, name: str, offset: int, byte_size: int) -> Lease:
+        raise NotFoundError(f"Unable to find shared memory region: '{name}'")
+
+
+class Ones(Region):
+    """A region of ones that counts how many bytes were copied out of it."""
+
+    word = title = "test"
+
+    def __init__(self, byte_size: int) -> None:
+        super().__init__("ones", byte_size)
+        self.copied = 0
+        self.closed = False
+
+    def read(self, offset: int, byte_size: int) -> Bytes:
+        self.copied += byte_size
+        return np.ones(byte_size, dtype=np.uint8)
+
+    def write(self, offset: int, data: Bytes) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def table_of(region: Region) -> RegionTable:
+    table = RegionTable(1)
+    table.add(region)
+    return table
+
+
+def in_region(request: pb.ModelInferRequest, byte_size: int) -> pb.ModelInferRequest:
+    """The request with all its inputs in the region `ones`."""
+    del request.raw_input_contents[:]
+    for tensor in request.inputs:
+        tensor.parameters["shared_memory_region"].string_param = "ones"
+        tensor.parameters["shared_memory_byte_size"].int64_param = byte_size
+    return request
 
 
 def domain(
@@ -58,10 +107,14 @@ def domain(
     *,
     data: list[bytes | memoryview | list[bytes] | None] | None = None,
     parameters: RequestParameters | None = None,
+    regions: SharedMemory | None = None,
 ) -> InferRequest:
     outputs = check_declared(request, config)
-    contents = bind_contents(request, data, NoRegions())
-    return to_domain(request, config, parameters or RequestParameters(), outputs, contents, deadline_ns=None)
+    with ExitStack() as leases:
+        contents = bind_contents(request, data, regions or NoRegions(), leases)
+        return to_domain(
+            request, config, parameters or RequestParameters(), outputs, contents, deadline_ns=None
+        )
 
 
 def reply(response: InferResponse, request: pb.ModelInferRequest, limit: int) -> pb.ModelInferResponse:
@@ -258,3 +311,54 @@ def test_an_input_in_a_region_that_nobody_registered_is_not_found() -> None:
     request.inputs[0].parameters["shared_memory_byte_size"].int64_param = 64
     with pytest.raises(NotFoundError, match="Unable to find shared memory region: 'nope'"):
         domain(request, SIMPLE)
+
+
+def test_an_input_in_a_region_is_copied_once_and_the_region_given_back() -> None:
+    region = Ones(4_096)
+    table = table_of(region)
+    request = domain(in_region(message(I0, I1), 64), SIMPLE, regions=table)
+    assert request.inputs["INPUT1"].tolist() == [[0x01010101] * 16]
+    assert region.copied == 128
+    table.unregister(Ones, "ones")
+    assert region.closed
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault"),
+    [
+        (message(I0, I1), "input byte size mismatch for input 'INPUT0' .* Expected 64, got 1073741824"),
+        (message(I0), "expected 2 inputs but got 1 inputs"),
+        (message(I0, ("X", "INT32", [1, 16])), "unexpected inference input 'X'"),
+        (message(*[(f"I{i}", "INT32", [1, 16]) for i in range(1_000)]), "but got 1000 inputs"),
+    ],
+    ids=["too many bytes", "too few inputs", "unknown input", "a thousand inputs"],
+)
+def test_a_request_that_is_refused_copies_no_shared_memory(
+    request_: pb.ModelInferRequest, fault: str
+) -> None:
+    """Some kilobytes could name terabytes, which an object of shared memory may claim for free."""
+    region = Ones(2**30)
+    table = table_of(region)
+    with pytest.raises(InvalidArgumentError, match=fault):
+        domain(in_region(request_, 2**30), SIMPLE, regions=table)
+    assert region.copied == 0
+    table.unregister(Ones, "ones")
+    assert region.closed
+
+
+@pytest.mark.parametrize(("more", "is_heavy"), [(0, False), (1, True)])
+def test_a_large_copy_of_shared_memory_is_heavy(more: int, is_heavy: bool) -> None:
+    request = in_region(message(I0), HEAVY_SHARED_BYTES + more)
+    with ExitStack() as leases:
+        contents = bind_contents(request, None, table_of(Ones(2**30)), leases)
+        assert is_heavy_request(request, contents) == is_heavy
+
+
+def test_a_refusal_quotes_a_hundred_of_a_million_names_and_dims() -> None:
+    """Or a message of megabytes is made of one, on the loop's thread."""
+    many = message(*[(f"I{i:06}", "INT32", [1, 16]) for i in range(1_000)], raw_bytes=0)
+    with pytest.raises(InvalidArgumentError, match=r"got 1000 inputs .*'I000099',\.\.\.\], but missing"):
+        domain(many, SIMPLE)
+    long = message((I0[0], I0[1], [1] * 1_000), I1)
+    with pytest.raises(InvalidArgumentError, match=r"Expected \[-1,16\], got \[(1,){100}\.\.\.\]"):
+        domain(long, SIMPLE)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.services.forwarding import MAX_PATTERN, RESERVED, forward_pattern, forwarded
+from naiad.services.forwarding import MAX_NAME, MAX_PATTERN, RESERVED, forward_pattern, forwarded
 
 FLAG = "--grpc-header-forward-pattern"
 
@@ -81,3 +81,9 @@ def test_a_pattern_is_bounded() -> None:
     assert forward_pattern("a" * MAX_PATTERN, flag=FLAG)
     with pytest.raises(InvalidArgumentError, match=f"{FLAG} has 1025 characters, the limit is 1024"):
         forward_pattern("a" * (MAX_PATTERN + 1), flag=FLAG)
+
+
+def test_a_name_that_is_too_long_is_not_even_looked_at() -> None:
+    """A pattern that begins with `.*` takes the square of it to find that it does not match."""
+    name = "x" * MAX_NAME
+    assert take([(name, "1"), (name + "x", "2")], ".*x") == {name: "1"}

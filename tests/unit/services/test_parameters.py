@@ -8,11 +8,18 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.services.parameters import read_parameters
+from naiad.services.parameters import MAX_PARAMETERS, read_parameters
 
 
 def parameters(key: str, **value: Any) -> dict[str, pb.InferParameter]:
     return {key: pb.InferParameter(**value)}
+
+
+def test_more_parameters_than_the_loop_has_time_for_are_refused() -> None:
+    many = {str(number): pb.InferParameter(bool_param=True) for number in range(MAX_PARAMETERS)}
+    assert len(read_parameters(many).custom or {}) == MAX_PARAMETERS
+    with pytest.raises(InvalidArgumentError, match="1001 parameters in a request, at most 1000 are taken"):
+        read_parameters(many | parameters("one more", bool_param=True))
 
 
 @pytest.mark.parametrize(

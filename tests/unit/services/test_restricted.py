@@ -46,7 +46,7 @@ def test_rules_name_categories_a_header_and_its_value() -> None:
             f"{FLAG} 'trace,trace:k=…': restricted protocol 'trace' can not be specified in multiple config groups",
         ),
         (["health"], f"{FLAG} 'health': the format is CATEGORY[,CATEGORY]:KEY=VALUE"),
-        (["health:k"], f"{FLAG} 'health:k': the format is CATEGORY[,CATEGORY]:KEY=VALUE"),
+        (["health:k"], f"{FLAG} 'health:…': the format is CATEGORY[,CATEGORY]:KEY=VALUE"),
         ([":k=v"], f"{FLAG} ':k=…': the format is CATEGORY[,CATEGORY]:KEY=VALUE"),
         ([""], f"{FLAG} '': the format is CATEGORY[,CATEGORY]:KEY=VALUE"),
         (["health:=v"], f"{FLAG} 'health:=…': key '' must be letters, digits, '-', '_' and '.'"),

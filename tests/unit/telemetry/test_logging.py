@@ -126,3 +126,16 @@ def test_a_log_file_is_appended_to_line_by_line_and_follows_rotation(
 def test_a_log_file_that_cannot_be_opened_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"--log-file=.*/no/x\.log cannot be opened: No such file"):
         configure_logging(log_file=tmp_path / "no" / "x.log")
+
+
+@pytest.mark.parametrize(
+    "value", ["a\x1b[31mb", "a\x1b[31m b", "a\nb", "\x9b31m", "\u202eb", "\udc80", "x\x07"]
+)
+def test_what_a_caller_names_cannot_steer_a_terminal_or_begin_a_line(
+    capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    configure_logging("text")
+    structlog.get_logger("x").warning("refused", model=value, others=[value], plain="größe=1 ✓")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert "größe=1 ✓" in line

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -61,10 +62,13 @@ class _RefusedError(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of the HTTP server. A request's application finds it in its scope.
+    """A connection of an HTTP server. A request's application finds it in its scope.
 
     The application sets `on_lost`, which is called once when the peer is gone, and may `abort`.
     """
+
+    LIMIT_FLAG = " (--http-max-connections)"
+    """What is told to a peer that is one too many: how to allow more."""
 
     def __init__(
         self, config: Config, state: ServerState, settings: HttpSettings, left: Callable[[], object]
@@ -79,9 +83,8 @@ class Connection(HttpToolsProtocol):
         """
         super().__init__(config, state, {})
         self.logger = _UVICORN_LOG
-        # Clients of Triton send chunks with a Content-Length beside; the chunks count, and the application
-        # closes such a connection, so that nobody's idea of its end can hide a second request in the first.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
+        self.parser = self._new_parser()
+        self._head_again: bytes | None = None
         self._left = left
         self.on_lost: Callable[[], object] | None = None
         self.is_lost = False
@@ -95,6 +98,13 @@ class Connection(HttpToolsProtocol):
         self._chunks = 0
         self._is_new_chunk = False
 
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Clients of Triton send chunks with a Content-Length beside; the chunks count, and the application
+        # closes such a connection, so that nobody's idea of its end can hide a second request in the first.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
+        return parser
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         """Count the connection, and refuse it if there are too many."""
         super().connection_made(transport)
@@ -102,8 +112,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > limit:
             self._refuse(
                 503,
-                f"{len(self.connections)} connections are open, the limit is {limit} "
-                "(--http-max-connections)",
+                f"{len(self.connections)} connections are open, the limit is {limit}{self.LIMIT_FLAG}",
             )
         else:
             self._wait(self._settings.keep_alive_s)
@@ -139,7 +148,7 @@ class Connection(HttpToolsProtocol):
         if self._is_refused:
             return
         self._overhead += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._is_refused or self.transport.is_closing():
             return
         if self._in_head:
@@ -152,6 +161,25 @@ class Connection(HttpToolsProtocol):
             return
         if self._timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             self._wait(self._settings.stall_s)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. An upgrade that a request offers is passed over, as HTTP lets a server do."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser takes what follows such a head for another protocol's, and would leave a body
+                # there, to be taken for a request. So it begins again, with a head that offers nothing.
+                assert self._head_again is not None
+                data = self._head_again + data[upgrade.args[0] :]
+                self._head_again = None
+                self.parser = self._new_parser()
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                return
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed, with the reason that a bound has noted if it was one."""
@@ -166,13 +194,44 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = self._overhead = self._chunks = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; a trailer is none, or it would pass by whoever sees to the headers before us."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Hand the request over."""
         self._in_head = False
         self._stop_waiting()
+        if self.parser.get_method() == b"CONNECT":
+            self._stop_parsing(405, "Method Not Allowed")
+        if self.parser.should_upgrade():
+            self._head_again = self._head_without_upgrade()
+            return
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self._stop_parsing(400, f"more than {MAX_PIPELINED} requests wait on this connection")
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def on_message_complete(self) -> None:
+        """The request has come; one that offers an upgrade has not begun."""
+        if self._head_again is None:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the peer to read the last answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._abort_in(self._settings.stall_s)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection on which nothing more was asked."""
+        self._close()
 
     def on_chunk_header(self) -> None:
         """The next byte of the body is a chunk's first."""
@@ -209,7 +268,16 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._refuse(408, f"the request's head was not complete after {self._settings.stall_s:g} seconds")
         else:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close, also if the peer does not read what is still to be sent."""
+        self.transport.close()
+        self._abort_in(LINGER_S)
+
+    def _abort_in(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer without the application, read no more, and close once the peer has had time to read it."""

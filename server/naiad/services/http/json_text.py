@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from naiad.core.errors import InvalidArgumentError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
 MAX_NESTING = 100
 """How deep arrays and objects may lie in each other."""
 
+MAX_VALUES = 1_000_000
+"""Values of one text, where an array, an object or a member counts as five: a tenth of a second's work, in
+which Python's parser lets nothing else run. Long arrays of numbers are cut out before (`number_text.py`)."""
+
 _STEP = 2**20
+_ESCAPES_STEP = 2**16
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_QUOTE, _OPENING, _CLOSING = b'"', b"[{", b"]}"
+_QUOTE, _OPENING, _CLOSING, _COMMA, _COLON = b'"', b"[{", b"]}", b",", b":"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _WORDS = {str: "string", list: "array", bool: "boolean", dict: "object"}
 
@@ -30,9 +40,11 @@ def parse_object(text: bytes, *, max_nesting: int = MAX_NESTING) -> dict[str, An
 
     Raises:
         NestingError: it nests deeper than `max_nesting`.
-        InvalidArgumentError: it is no JSON in UTF-8, a string in it is no Unicode, or it is no object.
+        InvalidArgumentError: it is no JSON in UTF-8, a string in it is no Unicode, it is no object, or it
+            holds more than `MAX_VALUES`.
     """
     check_nesting(text, max_nesting)
+    _check_values(text)
     try:
         value = json.loads(text.decode("utf-8"))
         if _SURROGATE.search(text):
@@ -67,22 +79,61 @@ def check_nesting(text: bytes, limit: int) -> None:
 
 def nesting(text: bytes) -> int:
     """How deep arrays and objects lie in each other, exact for as far as the text is JSON."""
-    if b"\\" in text:
-        text = _ESCAPE.sub(b"", text)
-    depth = deepest = quotes = 0
-    for start in range(0, len(text), _STEP):
-        chars = np.frombuffer(text[start : start + _STEP], dtype=np.uint8)
-        marks = np.flatnonzero(np.isin(chars, list(_QUOTE + _OPENING + _CLOSING)))
-        kinds = chars[marks]
+    depth = deepest = 0
+    for kinds in _outside_strings(text, _OPENING + _CLOSING):
+        steps = np.isin(kinds, list(_OPENING)).astype(np.int64) - np.isin(kinds, list(_CLOSING))
+        deepest = max(deepest, depth + int(np.cumsum(steps).max()))
+        depth += int(steps.sum())
+    return deepest
+
+
+def _check_values(text: bytes) -> None:
+    # As with the brackets: what stands in strings is told apart only where there is enough to matter.
+    if _weight([text.count(char) for char in (_COMMA, b"[", b"{", _COLON)]) <= MAX_VALUES:
+        return
+    values = 0
+    for kinds in _outside_strings(text, _COMMA + _OPENING + _COLON):
+        commas = int(np.count_nonzero(kinds == ord(_COMMA)))
+        values += _weight([commas, kinds.size - commas])
+        if values > MAX_VALUES:
+            raise InvalidArgumentError(
+                f"the request JSON holds {values} values or more (an array, an object or a member counts as "
+                f"five), the limit is {MAX_VALUES}: send large tensors as binary data"
+            )
+
+
+def _weight(counts: Sequence[int]) -> int:
+    commas, *others = counts
+    return commas + 4 * sum(others)
+
+
+def _outside_strings(text: bytes, wanted: bytes) -> Iterator[NDArray[np.uint8]]:
+    """The wanted characters that stand in no string, in order, in pieces of which none is empty."""
+    is_mark = np.zeros(256, dtype=np.bool_)
+    is_mark[list(_QUOTE + wanted)] = True
+    quotes = 0
+    for piece in _without_escapes(text):
+        chars = np.frombuffer(piece, dtype=np.uint8)
+        kinds = chars[is_mark[chars]]
         is_quote = kinds == ord(_QUOTE)
         outside = (quotes + np.cumsum(is_quote)) % 2 == 0
-        steps = np.isin(kinds, list(_OPENING)).astype(np.int64) - np.isin(kinds, list(_CLOSING))
-        steps[~outside] = 0
-        if steps.size:
-            deepest = max(deepest, depth + int(np.cumsum(steps).max()))
-            depth += int(steps.sum())
-            quotes += int(is_quote.sum())
-    return deepest
+        quotes += int(is_quote.sum())
+        found = kinds[outside & ~is_quote]
+        if found.size:
+            yield found
+
+
+def _without_escapes(text: bytes) -> Iterator[bytes]:
+    """The text in pieces, less every backslash and what it escapes."""
+    if b"\\" not in text:
+        yield from (text[start : start + _STEP] for start in range(0, len(text), _STEP))
+        return
+    left = b""
+    for start in range(0, len(text), _ESCAPES_STEP):  # short ones: the substitution lets nothing else run
+        piece = _ESCAPE.sub(b"", left + text[start : start + _ESCAPES_STEP])
+        # A backslash that is left over is the last character, and escapes the first of the next piece.
+        left = b"\\" if piece.endswith(b"\\") else b""
+        yield piece
 
 
 def member(holder: Any, key: str, kind: type) -> Any:

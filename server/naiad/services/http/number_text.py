@@ -25,7 +25,7 @@ LONG = 65_536
 STEP = 65_536
 """Bytes of an array that are parsed at once, about a millisecond's work."""
 
-MAX_STRINGS = 10_000
+MAX_STRINGS = 100_000
 """Texts with more strings are not searched: they are long by their strings."""
 
 _VALUE = re.compile(rb"\s*:\s*(?=\[)")
@@ -105,14 +105,20 @@ def _long_arrays(text: bytes) -> Iterator[tuple[int, int, NumberText]]:
 def _string_end(text: bytes, start: int) -> int:
     """Where the quote is that closes a string; -1 if nowhere."""
     end = text.find(b'"', start)
-    while end >= 0:
-        escapes = 0
-        while end - 1 - escapes >= start and text[end - 1 - escapes] == ord("\\"):
-            escapes += 1
-        if escapes % 2 == 0:
-            break
+    while end >= 0 and _backslashes(text, start, end) % 2:
         end = text.find(b'"', end + 1)
     return end
+
+
+def _backslashes(text: bytes, start: int, end: int) -> int:
+    """How many of them end at `end`."""
+    window = 16
+    while True:
+        low = max(start, end - window)
+        count = end - low - len(text[low:end].rstrip(b"\\"))
+        if count < end - low or low == start:
+            return count
+        window *= 16
 
 
 def _pieces(text: bytes, start: int, limit: int) -> tuple[int, list[tuple[int, int, int, int]]]:

@@ -100,15 +100,6 @@ class Regions:
         """
         return self._table.lease(name, offset, byte_size)
 
-    def read(self, name: str, offset: int, byte_size: int) -> memoryview:
-        """A copy of that range, without keeping the region in use.
-
-        Raises:
-            NaiadError: whatever `lease` and `Lease.read` raise.
-        """
-        with self._table.lease(name, offset, byte_size) as lease:
-            return lease.read()
-
     def close(self) -> None:
         """Close every region. Call it when no inference runs any more."""
         self._table.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import structlog
 
-from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError
+from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError, ResourceExhaustedError
 from naiad.services.shared_memory.table import Region
 
 if TYPE_CHECKING:
@@ -125,13 +126,14 @@ class SystemRegions:
             InvalidArgumentError: the key is not allowed, the range is empty or not inside the object, or
                 `offset` is no multiple of a page.
             AlreadyExistsError: the name is taken.
-            ResourceExhaustedError: there are as many regions as may be.
+            ResourceExhaustedError: there are as many regions as may be, or no descriptors to spare for one.
             CallerFaultError: there is no such object, or it may not be opened.
         """
         _check_key(name, key)
         self._table.check_free(name)
         descriptor = _open(self._folder, key)
         try:
+            _check_descriptor(name, descriptor)
             _check_object(name, os.fstat(descriptor).st_size, offset, byte_size)
         except BaseException:
             os.close(descriptor)
@@ -180,6 +182,16 @@ def _open(folder: Path, key: str) -> int:
         os.close(descriptor)
         raise refused
     return descriptor
+
+
+def _check_descriptor(name: str, descriptor: int) -> None:
+    """Leave half of the process's descriptors to connections and files: without one nobody is answered."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit // 2 <= descriptor:  # the lowest that is free is taken; a negative limit is none
+        raise ResourceExhaustedError(
+            f"cannot register shared memory region '{name}': half of the {limit} files that the process may "
+            "open are in use (ulimit -n)"
+        )
 
 
 def _check_object(name: str, size: int, offset: int, byte_size: int) -> None:

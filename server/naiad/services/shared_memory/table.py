@@ -33,6 +33,9 @@ Data = bytes | bytearray | memoryview | npt.NDArray[np.generic]
 MAX_LEASE_BYTES = 2**31 - 1
 """The largest tensor that may be read or written, as in a message; an object may claim any size for free."""
 
+MAX_NAME_LENGTH = 1_024
+"""Characters of a region's name, which is kept for as long as the region."""
+
 UINT64_MAX = 2**64 - 1
 
 
@@ -150,9 +153,15 @@ class RegionTable:
         """Check that a region of that name may be added.
 
         Raises:
+            InvalidArgumentError: the name is too long.
             AlreadyExistsError: the name is taken, perhaps by a region that is unregistered and still in use.
             ResourceExhaustedError: there are as many regions as may be.
         """
+        if len(name) > MAX_NAME_LENGTH:
+            raise InvalidArgumentError(
+                f"the name of a shared memory region has {len(name)} characters, at most {MAX_NAME_LENGTH} "
+                "are taken"
+            )
         if name in self._entries:
             raise AlreadyExistsError(f"shared memory region '{name}' already in manager")
         if len(self._entries) >= self._max_regions:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.services.http.json_text import NestingError, nesting, parse_object
+from naiad.services.http.json_text import _ESCAPES_STEP, MAX_VALUES, NestingError, nesting, parse_object
 
 
 def nested(depth: int) -> bytes:
@@ -84,3 +84,33 @@ def test_whole_surrogate_pairs_and_what_only_looks_like_half_of_one_are_text() -
 def test_numbers_that_json_lacks_are_numbers() -> None:
     value = parse_object(b'{"a":[NaN,Infinity,-Infinity]}')["a"]
     assert str(value) == "[nan, inf, -inf]"
+
+
+@pytest.mark.parametrize(
+    ("items", "allowed"),
+    [("1,", MAX_VALUES - 15), ('"ab",', MAX_VALUES - 15), ("[],", MAX_VALUES // 5 - 10), ("{},", MAX_VALUES // 5 - 10)],
+    ids=["numbers", "strings", "arrays", "objects"],
+)  # fmt: skip
+def test_a_text_holds_so_many_values_and_no_more(items: str, allowed: int) -> None:
+    """The parser lets nothing else run: a small compressed body must not stop the server for seconds."""
+
+    def text(count: int) -> bytes:
+        return f'{{"a":[{items * count}0]}}'.encode()
+
+    assert len(parse_object(text(allowed))["a"]) == allowed + 1
+    with pytest.raises(
+        InvalidArgumentError, match=rf"the request JSON holds \d+ values .* {MAX_VALUES}: send"
+    ):
+        parse_object(text(allowed + 20))
+
+
+def test_what_only_looks_like_values_in_a_string_is_not_counted() -> None:
+    noise = '{":[,\\"' * MAX_VALUES
+    assert parse_object(json.dumps({"a": noise, "b": [1]}).encode()) == {"a": noise, "b": [1]}
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_escapes_that_a_step_cuts_in_two_are_still_escapes(before: int) -> None:
+    text = b'{"' + b" " * (_ESCAPES_STEP - 6 + before) + rb"\"[\\" + b'":[[[]]]}'
+    json.loads(text)
+    assert nesting(text) == 4

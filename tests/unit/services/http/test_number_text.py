@@ -11,7 +11,7 @@ import pytest
 
 from naiad.core.errors import InvalidArgumentError
 from naiad.services.http import number_text
-from naiad.services.http.number_text import LONG, parse_long_object
+from naiad.services.http.number_text import LONG, _backslashes, _string_end, parse_long_object
 
 
 def flat(value: Any) -> list[Any]:
@@ -100,3 +100,12 @@ def test_cuts_at_every_comma_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         except InvalidArgumentError:
             got = None
         assert got == expected, array
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 255, 256, 257, 70_000, 70_001])
+@pytest.mark.parametrize("start", [0, 3])
+def test_backslashes_before_a_quote_are_counted_back_to_the_strings_start(count: int, start: int) -> None:
+    text = b"\\" * start + b"x" * (start > 0) + b"\\" * count + b'"'
+    at = start + (start > 0)
+    assert _backslashes(text, at, len(text) - 1) == count
+    assert (_string_end(text, at) == len(text) - 1) == (count % 2 == 0)

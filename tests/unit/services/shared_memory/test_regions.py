@@ -68,17 +68,18 @@ def test_a_region_is_registered_leased_and_unregistered(regions: Regions) -> Non
     regions.register_system("r", "/obj", 0, 128)
     with regions.lease("r", 10, 4) as lease:
         lease.write(b"abcd")
-    assert bytes(regions.read("r", 9, 6)) == b"\x09abcd\x0e"
+    with regions.lease("r", 9, 6) as lease:
+        assert bytes(lease.read()) == b"\x09abcd\x0e"
     regions.unregister_system("r")
     with pytest.raises(NotFoundError):
-        regions.read("r", 9, 6)
+        regions.lease("r", 9, 6)
 
 
 def test_a_read_that_fails_leaves_the_region_unused(regions: Regions, folder: Path) -> None:
     regions.register_system("r", "/obj", 0, 128)
     (folder / "obj").write_bytes(b"")
-    with pytest.raises(InvalidArgumentError, match="no longer as large"):
-        regions.read("r", 0, 1)
+    with regions.lease("r", 0, 1) as lease, pytest.raises(InvalidArgumentError, match="no longer as large"):
+        lease.read()
     regions.unregister_system("r")
     assert regions.system_status("") == []
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naiad.core.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError
+from naiad.core.errors import (
+    AlreadyExistsError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from naiad.services.shared_memory.system import SystemRegions
 from naiad.services.shared_memory.table import RegionTable
 
@@ -52,6 +58,16 @@ def test_names_may_be_empty_and_two_names_may_share_an_object(setup: Setup) -> N
     setup.regions.register("again", "/obj", 0, 64)
     assert [status.name for status in setup.regions.status("")] == ["", "again"]
     setup.regions.unregister("")
+    assert setup.regions.status("") == []
+
+
+def test_regions_leave_descriptors_for_connections(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without a free one accepts no connection, and so could not be told to unregister."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (4, 4))
+    before = open_descriptors()
+    with pytest.raises(ResourceExhaustedError, match=r"half of the 4 files .* \(ulimit -n\)"):
+        setup.regions.register("r", "/obj", 0, 64)
+    assert open_descriptors() == before
     assert setup.regions.status("") == []
 
 

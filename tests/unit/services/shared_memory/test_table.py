@@ -12,7 +12,15 @@ from naiad.core.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from naiad.services.shared_memory.table import MAX_LEASE_BYTES, Bytes, Data, Region, RegionTable, flat_bytes
+from naiad.services.shared_memory.table import (
+    MAX_LEASE_BYTES,
+    MAX_NAME_LENGTH,
+    Bytes,
+    Data,
+    Region,
+    RegionTable,
+    flat_bytes,
+)
 
 
 class HostRegion(Region):
@@ -37,6 +45,13 @@ class HostRegion(Region):
 class OtherRegion(HostRegion):
     word = "other"
     title = "OTHER"
+
+
+def test_a_name_of_megabytes_is_not_kept() -> None:
+    table = RegionTable(10)
+    table.check_free("a" * MAX_NAME_LENGTH)
+    with pytest.raises(InvalidArgumentError, match="has 1025 characters, at most 1024 are taken"):
+        table.check_free("a" * (MAX_NAME_LENGTH + 1))
 
 
 def table_with(*regions: HostRegion, max_regions: int = 10) -> RegionTable:
