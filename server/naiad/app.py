@@ -106,6 +106,11 @@ class NaiadServer:
             return False
         return True
 
+    def discard_files(self) -> None:
+        """Remove what load requests left on the disk, when the process ends without closing anything."""
+        if hasattr(self, "manager"):  # there is none before the settings were found good
+            self.manager.discard_files()
+
     def _log_timeout(self) -> None:
         log.error(
             "Exit timeout expired. Exiting immediately.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from naiad.runtime.allocator import keep_memory_warm
 from naiad.telemetry.logging import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from naiad.telemetry.log_settings import LogSettings
 
@@ -27,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 """typer hands the arguments on as they are: tritonserver's forms are read by `parse_command_line`."""
+
+
+MAX_FILES = 65_536
+"""Open files that a server asks the system for, if its hard limit allows."""
 
 
 def serve(context: typer.Context) -> None:
@@ -49,6 +55,7 @@ def serve(context: typer.Context) -> None:
     )
     for warning in warnings:
         log.warning("setting", detail=warning, who="operator")
+    allow_many_files()
     # Before any thread exists: the allocator's arenas take their thresholds when they are made.
     keep_memory_warm()
     try:
@@ -76,30 +83,42 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
     # Imported here so that a wrong flag is told without loading the engine.
     from naiad.app import NaiadServer  # noqa: PLC0415
 
-    stop = _stop_signal()
     server = NaiadServer(config, logs)
+    stop = _stop_signal(server.discard_files)
     starting = asyncio.create_task(server.__aenter__(), name="start")
     stopping = asyncio.create_task(stop.wait(), name="signal")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         log.info("stopped while loading")
+        server.discard_files()
         # A session being made cannot be interrupted, and nothing was promised to anyone yet.
         os._exit(0)
     await starting
     await stopping
     await server.__aexit__(None, None, None)
     if not server.drained:
+        server.discard_files()
         # A session that does not return cannot be joined; exiting normally would wait for it for ever.
         os._exit(1)
 
 
-def _stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
+def allow_many_files() -> None:
+    """Raise the limit of open files: each caller, model and region of shared memory takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= MAX_FILES:
+        return
+    with contextlib.suppress(OSError, ValueError):  # a limit of the container's
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_FILES), hard))
+
+
+def _stop_signal(on_second: Callable[[], None]) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second one ends the process, after `on_second`."""
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             log.warning("second signal, exiting at once", signal=number.name, who="operator")
+            on_second()
             os._exit(128 + number)
         stop.set()
         log.info("signal received", signal=number.name)

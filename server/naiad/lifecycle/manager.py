@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
     from naiad.lifecycle.sources import Source
-    from naiad.lifecycle.version import ServingVersion
+    from naiad.lifecycle.version import ModelVersion, ServingVersion
     from naiad.lifecycle.version_loader import Loader
     from naiad.repository.layout import ModelFolder
 
@@ -51,6 +51,9 @@ Result = TypeVar("Result")
 
 _LOOKING_THREADS = 2  # looking at folders must not wait for loads, which may take minutes
 _STOPPING = "the server stops"
+
+MAX_WORKS = 256
+"""Loads and unloads of clients that may be at work or wait; each holds the files of its request."""
 
 
 class ModelManager(ModelRegistry):
@@ -94,7 +97,7 @@ class ModelManager(ModelRegistry):
         self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
         self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="naiad-look")
         self._finder = SourceFinder(loader, roots)
-        self._retirement = Retirement(self._tell)
+        self._retirement = Retirement(self._tell, left=self._forget_guest)
         versions = VersionLoader(
             loader,
             self._load_pool,
@@ -109,6 +112,7 @@ class ModelManager(ModelRegistry):
         self._poller = Poller(self.poll, poll_secs)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._works: set[asyncio.Task[None]] = set()
+        self._sources: set[Source] = set()
         self._stopping = False
 
     async def start(self, load_models: Sequence[str] = ()) -> None:
@@ -296,10 +300,17 @@ class ModelManager(ModelRegistry):
     async def _load_source(self, name: str, source: Source | None) -> None:
         if source is None:
             return
+        self._sources.add(source)
         try:
             await self._loader.load(self._models.setdefault(name, Model(name)), source)
         finally:
             await self._look(source.close)
+            self._sources.discard(source)
+
+    def discard_files(self) -> None:
+        """Remove what requests brought along, before the process ends without closing anything."""
+        for source in self._sources:
+            source.close()
 
     async def _unload(self, name: str) -> None:
         model = self._models.get(name)
@@ -314,6 +325,17 @@ class ModelManager(ModelRegistry):
         if not model.versions:
             del self._models[name]
         self._tell()
+
+    def _forget_guest(self, entry: ModelVersion) -> None:
+        """Forget a model that came with a request and has left: it has no folder to come back from."""
+        model = self._models.get(entry.key.name)
+        if (
+            model is not None
+            and model.is_guest
+            and model.served is None
+            and all(each.state is ReadyState.UNAVAILABLE for each in model.versions.values())
+        ):
+            del self._models[model.name]
 
     async def _unload_quietly(self, name: str) -> None:
         async with self._alone(name):
@@ -359,6 +381,10 @@ class ModelManager(ModelRegistry):
 
     async def _work(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Do it when nothing else is done to the model; once begun, it goes on if the caller leaves."""
+        if len(self._works) >= MAX_WORKS:
+            raise UnavailableError(
+                f"{len(self._works)} loads and unloads are at work or wait, {MAX_WORKS} may: try again"
+            )
         begun = asyncio.Event()
         task = asyncio.create_task(self._work_alone(name, work, begun), name=f"control {name}")
         self._works.add(task)

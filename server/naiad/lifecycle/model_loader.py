@@ -82,12 +82,16 @@ class ModelLoader:
         )
         results = dict(zip(staged, outcomes, strict=True))
         loaded = {number: each for number, each in results.items() if isinstance(each, ServingVersion)}
-        failed = {number: each for number, each in results.items() if isinstance(each, NaiadError)}
+        failed = {
+            number: _without_path(each, source)
+            for number, each in results.items()
+            if isinstance(each, NaiadError)
+        }
         if failed:
             await self._roll_back(staged, loaded, failed)
             raise load_failure(model.name, failed)
         self._swap(model, staged, loaded, plan)
-        model.served = source.view
+        model.served, model.is_guest = source.view, source.files is not None
 
     def _select(self, model: Model, source: Source) -> VersionSelection:
         config = source.view.config
@@ -155,6 +159,13 @@ class ModelLoader:
             if number not in wanted and isinstance(entry.reason, NaiadError):
                 del model.versions[number]  # it failed, and is no longer asked for
         self._tell()
+
+
+def _without_path(error: NaiadError, source: Source) -> NaiadError:
+    """The error without the place where a request's files lie for a while, which is nobody's business."""
+    if source.files is None:
+        return error
+    return type(error)(error.message.replace(f"{source.folder.path.parent}/", ""))
 
 
 def _serves(entry: ModelVersion) -> bool:

@@ -24,7 +24,7 @@ class Model:
     """A model by name: its versions, or why it could not be loaded at all.
 
     `served` is what the versions that serve were loaded from, None if none serves. `unreadable` says that
-    `problem` came up before there was a valid config.
+    `problem` came up before there was a valid config, `is_guest` that what serves came with a request.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Model:
     problem: NaiadError | None = None
     served: ModelView | None = None
     unreadable: bool = False
+    is_guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

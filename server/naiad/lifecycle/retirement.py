@@ -22,9 +22,12 @@ log = structlog.get_logger(__name__)
 class Retirement:
     """Owns the versions that leave and the tasks that see them off. Used on the event loop's thread."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
-        """Create it; `tell` is called whenever a version has changed its state."""
+    def __init__(
+        self, tell: Callable[[], None], *, left: Callable[[ModelVersion], None] = lambda _: None
+    ) -> None:
+        """Create it; `tell` is called whenever a version has changed its state, `left` when one is gone."""
         self._tell = tell
+        self._left = left
         self._leaving: dict[asyncio.Task[None], ServingVersion] = {}
 
     def retire(self, entry: ModelVersion) -> None:
@@ -59,6 +62,7 @@ class Retirement:
             await serving.finish()
         finally:
             entry.move(ReadyState.UNAVAILABLE, UNLOADED)
+            self._left(entry)
             self._tell()
         await serving.close()
         # The heap keeps what is freed so that requests find it warm; a model's weights are too much for that.

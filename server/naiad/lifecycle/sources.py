@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from naiad.repository.layout import ModelFolder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """A model's folder and what it says. Whoever holds it closes it when its versions are loaded."""
 

@@ -81,16 +81,17 @@ def status_of(error: Exception, **call: str) -> Status:
 
 
 def _log_expected(error: Exception, code: grpc.StatusCode, call: dict[str, str]) -> None:
+    reason = _bounded(str(error))
     if isinstance(error, errors.InternalError) and not isinstance(error, errors.CallerFaultError):
-        log.error("a model failed", reason=str(error), **call, who="model owner")
+        log.error("a model failed", reason=reason, **call, who="model owner")
     else:
-        log.debug("call refused", code=code.name, reason=str(error), **call)
+        log.debug("call refused", code=code.name, reason=reason, **call)
 
 
 def _bounded(message: str) -> str:
     """What fits a status: an error may quote what the caller sent, and gRPC limits its trailers."""
     # Half a surrogate pair, which only JSON can spell, has no UTF-8.
-    text = message.encode("utf-8", "backslashreplace")
+    text = message[: MAX_MESSAGE + 1].encode("utf-8", "backslashreplace")
     return text[:MAX_MESSAGE].decode("utf-8", "ignore") + (" …" if len(text) > MAX_MESSAGE else "")
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from support.model_control import SteeredLoader, add_folders, doubling_config, steered_manager, touch
 from support.sessions import DoublingSession, GatedSession
 
-from naiad.config.model_config import VersionPolicy, VersionPolicyKind
+from naiad.config.model_config import ModelConfig, VersionPolicy, VersionPolicyKind
 from naiad.core.errors import (
     InternalError,
     InvalidArgumentError,
@@ -20,6 +20,7 @@ from naiad.core.errors import (
     UnavailableError,
 )
 from naiad.core.tensors import InferRequest
+from naiad.lifecycle import manager
 from naiad.lifecycle.control import ControlMode, LoadOverride
 from naiad.lifecycle.states import ReadyState
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from naiad.lifecycle.loading import LoadedModel
     from naiad.lifecycle.manager import ModelManager
+    from naiad.repository.layout import ModelFolder
 
 POLL_FAILURE = "failed to load '{}', failed to poll from model repository"
 
@@ -399,6 +402,56 @@ async def test_a_load_that_still_waits_is_given_up_with_its_caller(
     await first
     await models.unload("n")  # comes after whatever still waits
     assert loader.loads == {"n/1": 1}
+
+
+async def test_loads_that_wait_are_bounded(
+    models: ModelManager, loader: SteeredLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds the files of its request; the error says how many there are and may be."""
+    monkeypatch.setattr(manager, "MAX_WORKS", 2)
+    loader.gate.clear()
+    loads = [asyncio.create_task(models.load("n")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(UnavailableError, match="2 loads and unloads are at work or wait, 2 may: try again"):
+        await models.load("n")
+    loader.gate.set()
+    await asyncio.gather(*loads)
+    await models.load("n")
+
+
+async def test_an_error_of_a_request_s_files_does_not_tell_where_they_lay(
+    models: ModelManager, loader: SteeredLoader
+) -> None:
+    def refuse(folder: ModelFolder, version: int, config: ModelConfig) -> LoadedModel:
+        raise InternalError(f"Load model from {folder.path}/1/model.onnx failed")
+
+    loader.load = refuse  # type: ignore[method-assign]
+    with pytest.raises(InvalidArgumentError, match="Load model from guest/1/model.onnx failed"):
+        await models.load("guest", LoadOverride("{}", {"1/model.onnx": b"x"}))
+
+
+async def test_a_model_that_came_with_a_request_is_forgotten_when_it_leaves(models: ModelManager) -> None:
+    """Names are the caller's: they must not pile up."""
+    for number in range(3):
+        await models.load(f"guest{number}", LoadOverride("{}", {"1/model.onnx": b"x"}))
+        assert models.is_ready(f"guest{number}", 1)
+        await models.unload(f"guest{number}")
+    await models.close()
+    assert not any(name.startswith("guest") for name in models.model_names())
+
+
+async def test_files_of_loads_at_work_can_be_removed_before_a_hard_exit(
+    models: ModelManager, loader: SteeredLoader
+) -> None:
+    loader.gate.clear()
+    load = asyncio.create_task(models.load("guest", LoadOverride("{}", {"1/model.onnx": b"x"})))
+    await asyncio.to_thread(loader.began.acquire)
+    path, _ = loader.seen["guest"]
+    assert path.exists()
+    models.discard_files()
+    assert not path.exists()
+    loader.gate.set()
+    await load
 
 
 async def test_a_failed_load_is_tried_again_as_often_as_the_server_is_told(tmp_path: Path) -> None:
