@@ -65,6 +65,31 @@ DIFFERENCES: tuple[Difference, ...] = (
         "it is being copied",
     ),
     Difference(
+        "loads and unloads that wait",
+        "unbounded",
+        "256, then UNAVAILABLE",
+        "each holds the files of its request",
+    ),
+    Difference(
+        "parameters of a request",
+        "unbounded",
+        "1,000, then INVALID_ARGUMENT",
+        "a request must not hold up the others",
+    ),
+    Difference(
+        "errors that list names or dimensions",
+        "list them all",
+        "list the first 100",
+        "a client drops a call whose error does not fit its trailers",
+    ),
+    Difference(
+        "regions of shared memory",
+        "as many, and with names as long, as clients like",
+        "`--max-shared-memory-regions`, and no more than half of the files that the process may open; names of "
+        "1,024 characters",
+        "callers need descriptors too",
+    ),
+    Difference(
         "files that a config names",
         "may lie outside the model's folder",
         "must lie in it",

@@ -134,12 +134,12 @@ def repository_index(entries: Iterable[IndexEntry]) -> pb.RepositoryIndexRespons
     """One entry a version; a model of which no version is known has one entry with only its name."""
     response = pb.RepositoryIndexResponse()
     for entry in entries:
-        if entry.version is None or entry.state is None:
+        if entry.state is None:
             response.models.add(name=entry.name)
             continue
         response.models.add(
             name=entry.name,
-            version=str(entry.version),
+            version="" if entry.version is None else str(entry.version),
             state=entry.state.value,
             reason=titled(entry.reason),
         )
