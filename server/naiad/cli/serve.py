@@ -53,6 +53,9 @@ def serve(context: typer.Context) -> None:
         error=config.log_error,
         log_file=config.log_file,
     )
+    if config.log_format == "json":
+        # gRPC's core writes lines of its own to standard error, which no reader of JSON can take.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for warning in warnings:
         log.warning("setting", detail=warning, who="operator")
     allow_many_files()

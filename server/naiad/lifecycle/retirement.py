@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+LAST_WORDS_S = 0.5
+"""How long versions that are closed may take to say so in the log, before those in use are given up."""
+
+
 class Retirement:
     """Owns the versions that leave and the tasks that see them off. Used on the event loop's thread."""
 
@@ -53,6 +57,8 @@ class Retirement:
         """End every version that still leaves, answered or not."""
         leaving = dict(self._leaving)
         await asyncio.gather(*(serving.close() for serving in leaving.values()), return_exceptions=True)
+        if leaving:
+            await asyncio.wait(leaving, timeout=LAST_WORDS_S)  # those that nobody holds end by themselves
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
