@@ -29,6 +29,10 @@ class HttpSettings(SettingsGroup):
         le=2**31 - 1,
         description="The largest HTTP request body with binary tensors, in bytes.",
     )
+    http_max_pending_bytes: Positive = Field(
+        4 * 2**30,
+        description="Bytes of HTTP request bodies, inflated, that may be held before more are refused.",
+    )
     http_max_connections: Positive = Field(
         1_024, description="HTTP connections that may be open before more are refused."
     )

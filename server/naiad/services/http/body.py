@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from naiad.core.errors import CancelledError
+from naiad.core.errors import CancelledError, UnavailableError
 from naiad.services.http.errors import StalledError
 
 if TYPE_CHECKING:
@@ -19,17 +19,61 @@ MIN_RATE = 1_024
 """Bytes a second that a body must come at in the long run, or it has stalled."""
 
 
+class BodyBudget:
+    """How many bytes of bodies are held, by all requests together, and how many may be."""
+
+    def __init__(self, limit: int) -> None:
+        self.held = 0
+        self._limit = limit
+
+    def __repr__(self) -> str:
+        return f"<BodyBudget {self.held} of {self._limit}>"
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            UnavailableError: they are too many.
+        """
+        if self.held + size > self._limit:
+            raise UnavailableError(
+                f"{self.held} bytes of request bodies are held, and with {size} more the limit of "
+                f"{self._limit} is exceeded (--http-max-pending-bytes)"
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self.held -= size
+
+
 class BodyReader:
-    """Reads one request's body.
+    """Reads one request's body, and counts its bytes as held until `release`.
 
     `declared` is its length as the head says, None if it comes in chunks. Whatever is left unread when the
     reply is sent is thrown away by the connection.
     """
 
-    def __init__(self, receive: Receive, declared: int | None, stall_s: float) -> None:
+    def __init__(self, receive: Receive, declared: int | None, stall_s: float, budget: BodyBudget) -> None:
         self._receive = receive
         self._declared = declared
         self._stall_s = stall_s
+        self._budget = budget
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes that the body takes, as it came or inflated.
+
+        Raises:
+            UnavailableError: all bodies together take too many.
+        """
+        self._budget.take(size)
+        self._held += size
+
+    def release(self) -> None:
+        """The body is not needed any more."""
+        self._budget.give_back(self._held)
+        self._held = 0
 
     async def read(self, limit: int, too_large: Callable[[int], NaiadError]) -> bytes | bytearray:
         """The whole body.
@@ -37,6 +81,7 @@ class BodyReader:
         Raises:
             NaiadError: of `too_large`, told the size, as soon as it is known to exceed `limit`; what has come
                 by then is the size when the head does not say it.
+            UnavailableError: all bodies together take too many bytes.
             StalledError: nothing more came in time.
         """
         if self._declared is not None and self._declared > limit:
@@ -65,7 +110,9 @@ class BodyReader:
             raise self._stalled() from None
         if message["type"] == "http.disconnect":
             raise CancelledError("the caller went away")
-        return message.get("body", b""), message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        self.hold(len(chunk))
+        return chunk, message.get("more_body", False)
 
     def _stalled(self) -> StalledError:
         return StalledError(

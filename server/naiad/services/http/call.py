@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from naiad.core.errors import InvalidArgumentError
 from naiad.services.http.compression import body_encoding, decompressed_too_large, inflate
@@ -12,7 +13,7 @@ from naiad.services.http.json_text import parse_object
 from naiad.services.http.number_text import LONG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from naiad.services.http.body import BodyReader
     from naiad.services.http.routes import Route
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from naiad.services.http.settings import HttpSettings
 
 
+Parsed = TypeVar("Parsed")
+
+
 @dataclass(slots=True)
 class Call:
     """What an endpoint needs: the protocol, the route, the headers (the first of each name), the body.
 
-    `is_draining` says that the server ends.
+    `parsers` bounds how many long texts are parsed at once; `is_draining` says that the server ends.
     """
 
     triton: Triton
@@ -34,6 +38,7 @@ class Call:
     headers: Mapping[bytes, bytes]
     all_headers: Sequence[tuple[bytes, bytes]]
     reader: BodyReader
+    parsers: asyncio.Semaphore
     is_draining: bool
 
     def header(self, name: bytes) -> str:
@@ -64,7 +69,9 @@ class Call:
         limit = self.settings.max_input_size
         packed = await self.reader.read(limit, lambda _: decompressed_too_large(limit))
         # Even a small body may hold much.
-        return await asyncio.to_thread(inflate, packed, encoding, limit)
+        body = await asyncio.to_thread(inflate, packed, encoding, limit)
+        self.reader.hold(len(body))
+        return body
 
     async def json(self, *, allow_empty: bool) -> dict[str, Any]:
         """The body as a JSON object; an empty one stands for an empty object if it may.
@@ -75,7 +82,14 @@ class Call:
         text = await self.text()
         if allow_empty and not text:
             return {}
-        return await asyncio.to_thread(parse_object, text) if len(text) > LONG else parse_object(text)
+        return await self.parsed(partial(parse_object, text), len(text))
+
+    async def parsed(self, parse: Callable[[], Parsed], size: int) -> Parsed:
+        """What `parse` makes of a text of `size` bytes, beside the event loop if it is long."""
+        if size <= LONG:
+            return parse()
+        async with self.parsers:
+            return await asyncio.to_thread(parse)
 
     def json_too_large(self, size: int) -> InvalidArgumentError:
         """The error for a JSON text of `size` bytes."""

@@ -15,7 +15,6 @@ from naiad.services.forwarding import forwarded
 from naiad.services.http import compression
 from naiad.services.http.infer_answer import is_heavy, write_answer
 from naiad.services.http.infer_json import parse_infer
-from naiad.services.http.number_text import LONG
 from naiad.services.http.raw_request import parse_raw
 from naiad.services.http.reply import BINARY, JSON, Reply
 from naiad.telemetry.tracing import FrontEnd
@@ -84,15 +83,13 @@ async def _read(call: Call, name: str, version: str) -> ParsedInfer:
         return parse_raw(call.triton, name, version, view)
     if length > call.settings.max_input_size:
         raise call.json_too_large(length)
-    parse = partial(
-        parse_infer,
-        name,
-        version,
-        bytes(view[:length]),
-        view[length:],
-        max_input=call.settings.max_input_size,
-    )
-    return await asyncio.to_thread(parse) if length > LONG else parse()
+
+    def parse() -> ParsedInfer:
+        # The copy is made here: a request that waits for a thread holds its body once.
+        text, tail = bytes(view[:length]), view[length:]
+        return parse_infer(name, version, text, tail, max_input=call.settings.max_input_size)
+
+    return await call.parsed(parse, length)
 
 
 async def _body(call: Call, announced: int | None) -> bytes | bytearray:

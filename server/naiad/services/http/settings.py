@@ -24,7 +24,8 @@ class HttpSettings:
     """The HTTP front end's settings.
 
     `max_input_size` bounds, in bytes, the JSON part of a body, a raw body and whatever is inflated;
-    `max_body_size` the whole body of a request with binary tensors. An idle connection is closed after
+    `max_body_size` the whole body of a request with binary tensors, `max_pending_bytes` all bodies that are
+    held at once, inflated ones with what they hold. An idle connection is closed after
     `keep_alive_s` seconds; a head or body of which nothing comes, or an answer that nobody reads, is given
     up after `stall_s`.
     """
@@ -34,6 +35,7 @@ class HttpSettings:
     reuse_port: bool = False
     max_input_size: int = 64 * MIB
     max_body_size: int = 2**31 - 1
+    max_pending_bytes: int = 4_096 * MIB
     max_connections: int = 1_024
     keep_alive_s: float = 300.0
     stall_s: float = 30.0
@@ -53,6 +55,7 @@ class HttpSettings:
             reuse_port=config.reuse_http_port,
             max_input_size=config.http_max_input_size,
             max_body_size=config.http_max_body_size,
+            max_pending_bytes=config.http_max_pending_bytes,
             max_connections=config.http_max_connections,
             keep_alive_s=config.http_keep_alive_secs,
             stall_s=config.http_stall_timeout_secs,
