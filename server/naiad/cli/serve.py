@@ -41,7 +41,7 @@ def serve(context: typer.Context) -> None:
     SIGTERM or SIGINT drains: accepted requests are answered, new ones refused, then the process exits 0.
     A second signal ends it at once.
     """
-    if "--help" in context.args:
+    if {"--help", "-h"} & set(context.args):
         print_serve_help(serve.__doc__ or "")
         return
     config, warnings = read_settings(context.args)
