@@ -41,10 +41,12 @@ class _Forward(logging.Handler):
     """Hands uvicorn's own words to our log: what a peer sent wrong is its affair, an error is ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.ERROR:
-            log.debug("HTTP connection", reason=record.getMessage())
+        reason = record.getMessage().strip()
+        # The application answers every peer that is there; uvicorn forgets that one which pipelined is gone.
+        if record.levelno < logging.ERROR or reason == "ASGI callable returned without starting response.":
+            log.debug("HTTP connection", reason=reason)
         else:
-            log.error("HTTP connection", reason=record.getMessage().strip(), exc_info=record.exc_info)
+            log.error("HTTP connection", reason=reason, exc_info=record.exc_info)
 
 
 def _uvicorn_log() -> logging.Logger:
