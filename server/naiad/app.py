@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import structlog
 
+from naiad.config.cache_config import parse_cache_config
+from naiad.config.rate_config import parse_rate_limit_resources
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane import DataPlane
@@ -20,6 +22,9 @@ from naiad.lifecycle.loading import RepositoryLoader
 from naiad.lifecycle.manager import ModelManager
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import read_cpu_budget
+from naiad.scheduling.cache import ResponseCache
+from naiad.scheduling.parts import SharedParts
+from naiad.scheduling.rate_limiter import RateLimiter
 from naiad.services.calls import Calls
 from naiad.services.grpc_settings import GrpcSettings
 from naiad.services.http import HttpServer, HttpSettings
@@ -183,6 +188,8 @@ class NaiadServer:
             roots=config.model_repository,
             load_retries=config.model_load_retry_count,
             poll_secs=config.repository_poll_secs,
+            admission_control=config.admission_control,
+            parts=_shared_parts(config),
         )
         self._stack.push_async_callback(self.manager.close)
         await self.manager.start(config.load_model)
@@ -226,3 +233,13 @@ class NaiadServer:
     def _ready_models(self) -> list[str]:
         names = self.manager.model_names()
         return [name for name in names if self.manager.is_ready(name, None)]
+
+
+def _shared_parts(config: ServerConfig) -> SharedParts:
+    """What the schedulers of all models share, as far as it is switched on."""
+    size = parse_cache_config(config.cache_config)
+    totals = parse_rate_limit_resources(config.rate_limit_resource)
+    return SharedParts(
+        cache=ResponseCache(size) if size else None,
+        rate_limiter=None if config.rate_limit == "off" else RateLimiter(totals),
+    )

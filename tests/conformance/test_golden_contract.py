@@ -154,11 +154,14 @@ def test_a_higher_priority_overtakes(answers: dict[str, Answer]) -> None:
     assert finished[1] == 3, "level 1 came last and ran next"
 
 
-def test_a_request_whose_callers_deadline_passed_in_the_queue_did_not_run(answers: dict[str, Answer]) -> None:
+def test_a_request_whose_callers_deadline_passed_did_not_run_or_not_to_its_end(
+    answers: dict[str, Answer],
+) -> None:
+    """Six were sent: one deadline passed while its request waited, one while it ran."""
     name = "model statistics after cancellations and rejections, slow_plain"
     statistics = answers[name].response["model_stats"][0]
-    assert statistics["execution_count"] == "5"
-    assert statistics["inference_stats"]["fail"]["count"] == "1"
+    assert statistics["execution_count"] == "4"
+    assert statistics["inference_stats"]["fail"]["count"] == "2"
 
 
 def test_each_difference_belongs_to_a_recorded_case() -> None:

@@ -105,8 +105,9 @@ def test_a_client_s_gpu_memory_is_read_and_written(client: Client, regions: Regi
     regions.register_cuda("c", client.handle, 0, BYTE_SIZE)
     assert regions.cuda_status("c") == [("c", 0, BYTE_SIZE)]
     expected = np.arange(BYTE_SIZE, dtype=np.uint32).astype(np.uint8)
-    assert bytes(regions.read("c", 0, BYTE_SIZE)) == expected.tobytes()
-    assert bytes(regions.read("c", 1000, 24)) == expected[1000:1024].tobytes()
+    for offset, size in ((0, BYTE_SIZE), (1_000, 24)):
+        with regions.lease("c", offset, size) as lease:
+            assert bytes(lease.read()) == expected[offset : offset + size].tobytes()
     with regions.lease("c", 8, 8) as lease:
         lease.write(b"\xee" * 4)
     regions.unregister_cuda("")

@@ -47,6 +47,13 @@ DIFFERENCES: tuple[Difference, ...] = (
         "a queue that only grows ends in memory",
     ),
     Difference(
+        "a request that cannot be answered by its deadline, or would wait beyond its queue timeout",
+        "waits until then, and fails",
+        "refused at once: RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms`, HTTP 429 with `Retry-After`; "
+        "`--admission-control=false` does as Triton",
+        "its caller can still go elsewhere, and nothing is computed for nobody",
+    ),
+    Difference(
         "version folders",
         "`1abc` is read as 1",
         "passed over, as other folders are",

@@ -74,9 +74,10 @@ NO_FILE = Difference(
     is_older=True,
 )
 DEADLINE_IN_QUEUE = Difference(
-    "a caller whose deadline passes in the queue",
+    "a caller whose deadline passes in the queue, or that leaves while its request runs",
     "the request still runs, and counts as a success",
-    "it leaves the queue at once, and counts as a failure with reason REJECTED",
+    "it leaves the queue at once, and counts as a failure with reason REJECTED; a run whose callers have all "
+    "left is ended, and counts as a failure with reason CANCELED",
     "nobody waits for the answer",
     is_older=True,
 )

@@ -48,7 +48,7 @@ def doubling_config(name: str = "m", **changes: object) -> ModelConfig:
 class SteeredLoader:
     """Loads DoublingSessions. A config is what `configs` says, and `wrong` in an override is refused.
 
-    `broken` has errors by `model` (its config) or `model/version` (its load); `loads` counts by the latter.
+    `labels` are those of each model's outputs. `broken` has errors by `model` (its config) or `model/version` (its load); `loads` counts by the latter.
     `latest` are the sessions of the latest loads, `seen` each model's latest folder and the names of all below
     it. While `gate` is cleared, loads wait.
     """
@@ -56,6 +56,7 @@ class SteeredLoader:
     def __init__(self, session: DoublingSession | None = None) -> None:
         self.broken: dict[str, Exception] = {}
         self.configs: dict[str, ModelConfig] = {}
+        self.labels: dict[str, dict[str, tuple[str, ...]]] = {}
         self.loads: dict[str, int] = {}
         self.latest: dict[str, DoublingSession] = {}
         self.seen: dict[str, tuple[Path, list[str]]] = {}
@@ -87,13 +88,14 @@ class SteeredLoader:
             config=config,
             sessions=(session,),
             instance_names=(f"{folder.name}_0",),
+            instance_providers=("CPUExecutionProvider",),
             execution_providers=("CPUExecutionProvider",),
             fallbacks=(),
             notes=(),
             layout=InstanceLayout(groups=(), instances=(), intra_op_threads=1, inter_op_threads=1, notes=()),
             warmup=WarmupReport(runs=()),
         )
-        return LoadedModel(loaded, None)
+        return LoadedModel(loaded, None, self.labels.get(folder.name, {}))
 
 
 def steered_manager(

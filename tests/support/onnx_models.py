@@ -106,3 +106,30 @@ def slow() -> onnx.ModelProto:
             helper.make_tensor("axis", TensorProto.INT64, [1], [2]),
         ],
     )
+
+
+def looping() -> onnx.ModelProto:
+    """OUTPUT0 = INPUT0 + 1 + 1 …, COUNT times (FP32 and INT64 `[1, 1]`): a run as long as the request wants."""
+    value: list[int | str | None] = ["N", 1]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["value", "step"], ["next"]),
+        ],
+        "body",
+        [
+            info("turn", TensorProto.INT64, []),
+            info("go", TensorProto.BOOL, []),
+            info("value", TensorProto.FLOAT, value),
+        ],
+        [info("go_on", TensorProto.BOOL, []), info("next", TensorProto.FLOAT, value)],
+    )
+    return model(
+        [
+            helper.make_node("Squeeze", ["COUNT"], ["turns"]),
+            helper.make_node("Loop", ["turns", "", "INPUT0"], ["OUTPUT0"], body=body),
+        ],
+        [info("INPUT0", TensorProto.FLOAT, value), info("COUNT", TensorProto.INT64, value)],
+        [info("OUTPUT0", TensorProto.FLOAT, value)],
+        [helper.make_tensor("step", TensorProto.FLOAT, [], [1.0])],
+    )

@@ -27,6 +27,7 @@ async def running_scheduler(
     *sessions: Session,
     max_queue_size: int = 100,
     clock: Clock | None = None,
+    admission_control: bool = True,
 ) -> AsyncIterator[tuple[Scheduler, VersionStatistics]]:
     """The scheduler that the config asks for, one instance a session; gates open and all closes at the end."""
     statistics = VersionStatistics()
@@ -37,6 +38,7 @@ async def running_scheduler(
         statistics=statistics,
         max_queue_size=max_queue_size,
         clock=clock or MonotonicClock(),
+        admission_control=admission_control,
     )
     try:
         yield running, statistics

@@ -28,7 +28,7 @@ class OutputFormat(Enum):
     JSON = "json"
 
 
-def _setting(field: str, metavar: str) -> typer.models.OptionInfo:
+def setting(field: str, metavar: str) -> typer.models.OptionInfo:
     """The option that `serve` has for the same field of the server config."""
     text = f"{ServerConfig.model_fields[field].description} (as for serve; {environment_name(field)})"
     option: typer.models.OptionInfo = typer.Option(flag_name(field), metavar=metavar, help=text)
@@ -49,10 +49,10 @@ def check(
         OutputFormat, typer.Option("--format", help="Text to read, or JSON for programs.")
     ] = OutputFormat.TEXT,
     disable_auto_complete_config: Annotated[
-        str | None, _setting("disable_auto_complete_config", "true|false")
+        str | None, setting("disable_auto_complete_config", "true|false")
     ] = None,
-    default_max_batch_size: Annotated[str | None, _setting("default_max_batch_size", "INTEGER")] = None,
-    cpu_threads: Annotated[str | None, _setting("cpu_threads", "INTEGER")] = None,
+    default_max_batch_size: Annotated[str | None, setting("default_max_batch_size", "INTEGER")] = None,
+    cpu_threads: Annotated[str | None, setting("cpu_threads", "INTEGER")] = None,
 ) -> None:
     """Say what would be loaded, how it would be batched, and what of each config would be ignored.
 

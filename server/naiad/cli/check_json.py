@@ -29,18 +29,18 @@ FORMAT = 1
 def to_json(inspection: Inspection) -> str:
     """The inspection as an indented JSON object."""
     head = {"format": FORMAT, "ok": inspection.ok}
-    return json.dumps(head | _plain(inspection), indent=2) + "\n"
+    return json.dumps(head | plain(inspection), indent=2) + "\n"
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses to objects, tuples to lists, enums to their values."""
+def plain(value: Any) -> Any:
+    """A report for `json.dumps`: dataclasses to objects, tuples to lists, enums to their values."""
     if is_dataclass(value):
-        content = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        content = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return {"name": value.name, "ok": value.ok} | content if isinstance(value, ModelReport) else content
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value

@@ -60,12 +60,18 @@ def plain_text(inspection: Inspection) -> str:
     """The whole report in lines that are neither wrapped nor coloured, as for a pipe."""
     lines = [_engine_text(inspection.engine)]
     for block in _blocks(inspection):
-        lines += ["", f"{block.title}: {_OK if block.ok else _BROKEN}"]
-        width = max((len(row.label) for row in block.rows), default=0)
-        for row in block.rows:
-            labels = [row.label, *[""] * (len(row.lines) - 1)]
-            lines += [f"  {label:{width}}  {line}" for label, line in zip(labels, row.lines, strict=True)]
+        lines += ["", *plain_block(block)]
     return "\n".join([*lines, "", _summary(inspection), ""])
+
+
+def plain_block(block: Block) -> list[str]:
+    """A block in lines that are neither wrapped nor coloured."""
+    lines = [f"{block.title}: {_OK if block.ok else _BROKEN}"]
+    width = max((len(row.label) for row in block.rows), default=0)
+    for row in block.rows:
+        labels = [row.label, *[""] * (len(row.lines) - 1)]
+        lines += [f"  {label:{width}}  {line}" for label, line in zip(labels, row.lines, strict=True)]
+    return lines
 
 
 def print_terminal(inspection: Inspection, console: Console) -> None:
@@ -73,7 +79,7 @@ def print_terminal(inspection: Inspection, console: Console) -> None:
     console.print(Text(_engine_text(inspection.engine), style="dim"))
     for block in _blocks(inspection):
         console.print()
-        console.print(_rendered(block))
+        console.print(render_block(block))
     if len(inspection.models) > 1:
         console.print()
         console.print(_overview(inspection.models))
@@ -91,14 +97,14 @@ def printable(text: str) -> str:
 def _blocks(inspection: Inspection) -> Iterator[Block]:
     for repository in inspection.repositories:
         if repository.problem or repository.notes:
-            rows = _rows(*_problem(repository.problem), ("note", repository.notes))
+            rows = make_rows(*_problem(repository.problem), ("note", repository.notes))
             title = f"repository {printable(repository.path)}"
             yield Block(title, repository.problem is None, rows)
     for model in inspection.models:
         yield from _model_blocks(model)
 
 
-def _rows(*pairs: tuple[str, Iterable[str]]) -> tuple[Row, ...]:
+def make_rows(*pairs: tuple[str, Iterable[str]]) -> tuple[Row, ...]:
     """Rows without the empty ones, their texts safe to print."""
     rows = ((label, [printable(line) for line in lines if line]) for label, lines in pairs)
     return tuple(Row(label, _limited(lines)) for label, lines in rows if lines)
@@ -114,7 +120,7 @@ def _problem(problem: Problem | None) -> tuple[tuple[str, Iterable[str]], ...]:
 
 
 def _model_rows(model: ModelReport) -> tuple[Row, ...]:
-    return _rows(
+    return make_rows(
         *_problem(model.problem),
         ("folder", [model.path or ""]),
         ("versions", [_versions_text(model)]),
@@ -164,7 +170,7 @@ def _alike_versions(model: ModelReport) -> list[tuple[VersionReport, list[int]]]
 def _version_rows(version: VersionReport, model: ModelReport) -> tuple[Row, ...]:
     if version.plan is not None:
         return _plan_rows(version.plan, model)
-    return _rows(
+    return make_rows(
         *_problem(version.problem),
         ("graph inputs", [_spec_text(spec) for spec in version.graph_inputs]),
         ("graph outputs", [_spec_text(spec) for spec in version.graph_outputs]),
@@ -173,16 +179,16 @@ def _version_rows(version: VersionReport, model: ModelReport) -> tuple[Row, ...]
 
 def _plan_rows(plan: VersionPlan, model: ModelReport) -> tuple[Row, ...]:
     batched = plan.batching.max_batch_size > 0
-    return _rows(
+    return make_rows(
         ("config", [_config_text(plan, model)]),
-        ("inputs", [_tensor_text(tensor, batched=batched) for tensor in plan.inputs]),
-        ("outputs", [_tensor_text(tensor, batched=batched) for tensor in plan.outputs]),
+        ("inputs", [tensor_text(tensor, batched=batched) for tensor in plan.inputs]),
+        ("outputs", [tensor_text(tensor, batched=batched) for tensor in plan.outputs]),
         (
             "not served",
             [f"graph output '{name}': the config does not list it" for name in plan.unserved_outputs],
         ),
         ("batching", [_capital(plan.batching.explanation)]),
-        ("instances", [_instances_text(plan.instances)]),
+        ("instances", [instances_text(plan.instances)]),
         ("runs on", [", then ".join(plan.execution_providers)]),
         ("fallback", plan.fallbacks),
         ("vision", _vision_lines(plan.vision)),
@@ -198,7 +204,8 @@ def _config_text(plan: VersionPlan, model: ModelReport) -> str:
     return f"config.pbtxt{completed}"
 
 
-def _tensor_text(tensor: TensorReport, *, batched: bool) -> str:
+def tensor_text(tensor: TensorReport, *, batched: bool) -> str:
+    """Name, datatype and full shape."""
     sizes = [_size(size) for size in tensor.shape]
     if batched:
         sizes[0] = "batch"
@@ -217,14 +224,17 @@ def _size(size: int) -> str:
     return "any" if size == WILDCARD else str(size)
 
 
-def _instances_text(instances: InstancesReport) -> str:
+def instances_text(instances: InstancesReport) -> str:
     """How many instances run where, and the threads of a session: the CPU's instances share one."""
+    if not instances.groups:
+        return "none of its own: its steps run on those of their models"
     places = []
     for group in instances.groups:
+        passive = ", passive: they take no requests" * group.passive
         if group.kind is InstanceKind.GPU:
-            places.append(f"{group.count} on each GPU of {_numbers(group.gpus)}, a session each")
+            places.append(f"{group.count} on each GPU of {_numbers(group.gpus)}, a session each{passive}")
         else:
-            places.append(f"{group.count} on the CPU{', sharing one session' * (group.count > 1)}")
+            places.append(f"{group.count} on the CPU{', sharing one session' * (group.count > 1)}{passive}")
     threads = f"{instances.intra_op_threads} within an operator"
     if instances.inter_op_threads > 1:
         threads += f", {instances.inter_op_threads} across operators"
@@ -284,7 +294,8 @@ def _summary(inspection: Inspection) -> str:
     return text + (f"; repositories that cannot be listed: {unlisted}" if unlisted else "")
 
 
-def _rendered(block: Block) -> RenderableType:
+def render_block(block: Block) -> RenderableType:
+    """A block for a terminal."""
     title = Text.assemble((block.title, "bold"), "  ", (_OK, "green") if block.ok else (_BROKEN, "bold red"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="cyan", no_wrap=True)

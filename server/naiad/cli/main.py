@@ -10,6 +10,7 @@ import typer
 from naiad import __version__
 from naiad.cli.check import check
 from naiad.cli.demo import demo
+from naiad.cli.explain import explain
 from naiad.cli.serve import SERVE_CONTEXT, serve
 from naiad.core.errors import NaiadError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
 app.command()(check)
+app.command()(explain)
 app.add_typer(demo, name="demo")
 
 

@@ -60,6 +60,8 @@ def decide_autofill(
     if sequences is not None:  # control tensors and states are the server's own, no client sends or gets them
         inputs = _without(inputs, sequences.inputs)
         outputs = _without(outputs, sequences.outputs)
+    made = {name for each in config.batch_inputs for name in each.target_names}
+    inputs = [spec for spec in inputs if spec.name not in made]
     guessed = [spec.name for spec in (*inputs, *outputs) if spec.shape is None]
     return Autofill(
         max_batch_size=max_batch_size,

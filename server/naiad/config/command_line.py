@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FIELDS_BY_FLAG = {flag_name(name): name for name in ServerConfig.model_fields}
 _BARE = "true"
+_EXCLUDE_OLD = {"--trace-config", "--cache-config"}
+"""Flags that may not stand beside those of old for the same."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         other = OTHER_FLAGS_BY_NAME.get(name)
         if other is None:
             _set(line, name, value)
-        elif other.state is FlagState.RENAMED:
+        elif other.state is FlagState.RENAMED and not other.is_default(value):
             renamed.append(name)
             _set(line, other.renamed, other.entry.format(value))
             line.warnings.append(f"{name} is deprecated: {other.note}")
@@ -113,9 +115,9 @@ def _refuse_or_warn(line: CommandLine, other: OtherFlag, value: str) -> None:
 
 
 def _check_old_and_new(renamed: Sequence[str], arguments: Sequence[str]) -> None:
-    """Old and new trace flags together are an error in tritonserver too: it is not clear which should win."""
-    old = [name for name in renamed if OTHER_FLAGS_BY_NAME[name].renamed == "--trace-config"]
-    if old and any(argument.partition("=")[0] == "--trace-config" for argument in arguments):
-        raise InvalidArgumentError(
-            f"{old[0]} and --trace-config exclude each other: {OTHER_FLAGS_BY_NAME[old[0]].note}"
-        )
+    """Old and new flags together are an error in tritonserver too: it is not clear which should win."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    for name in renamed:
+        other = OTHER_FLAGS_BY_NAME[name]
+        if other.renamed in _EXCLUDE_OLD & given:
+            raise InvalidArgumentError(f"{name} and {other.renamed} exclude each other: {other.note}")

@@ -14,6 +14,7 @@ from naiad.config.normalize import fill_defaults
 from naiad.config.validate import validate_tensors
 from naiad.config.vision_config import Layout
 from naiad.config.vision_parameters import read_vision_config
+from naiad.config.warmup_config import read_warmup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -49,7 +50,7 @@ def complete_model_config(
 
     Raises:
         InvalidArgumentError: the config does not fit the graph, or a `naiad.…` parameter is wrong, or the
-            file of an initial state.
+            file of an initial state, or a sample of `model_warmup`.
         InternalError: the graph lacks a sequence control tensor.
         UnsupportedError: a label file lies outside the model's folder.
     """
@@ -67,8 +68,21 @@ def complete_model_config(
     validate_tensors(message)
     completed = replace(to_model_config(message, warnings=warnings), folder=config.folder)
     check_graph(completed, inputs, outputs, optional_inputs=optional_inputs)
-    completed = read_initial_states(completed)
+    completed = replace(read_initial_states(completed), warmup=read_warmup(message))
     return replace(completed, vision=read_vision_config(completed, layout_hint=_layout_hint(message)))
+
+
+def complete_ensemble_config(config: ModelConfig) -> ModelConfig:
+    """The config of an ensemble, which no graph completes: `vision`, and the `message` as Triton shows it.
+
+    Raises:
+        InvalidArgumentError: a `naiad.…` parameter is wrong.
+    """
+    message = new_message()
+    message.CopyFrom(config.message)
+    message.model_transaction_policy.SetInParent()  # what Triton found out about the steps: none is decoupled
+    vision = read_vision_config(config, layout_hint=_layout_hint(message))
+    return replace(config, message=message, vision=vision)
 
 
 def _apply(fill: Autofill, message: Message) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from naiad.config.ensemble_config import ensemble_scheduling
 from naiad.config.messages import enum_name
 from naiad.config.model_config import (
     Accelerator,
@@ -17,6 +18,8 @@ from naiad.config.model_config import (
     VersionPolicy,
     VersionPolicyKind,
 )
+from naiad.config.ragged_fields import batch_inputs, batch_outputs
+from naiad.config.rate_config import read_rate_limit
 from naiad.config.sequence_fields import sequence_batching
 from naiad.core.datatypes import DataType
 
@@ -34,7 +37,10 @@ def to_model_config(
     return ModelConfig(
         name=message.name,
         max_batch_size=message.max_batch_size,
-        inputs=tuple(_tensor(tensor, optional=tensor.optional) for tensor in message.input),
+        inputs=tuple(
+            _tensor(tensor, optional=tensor.optional, ragged=tensor.allow_ragged_batch)
+            for tensor in message.input
+        ),
         outputs=tuple(_tensor(tensor, label_filename=tensor.label_filename) for tensor in message.output),
         platform=message.platform,
         backend=message.backend,
@@ -43,17 +49,23 @@ def to_model_config(
         instance_groups=tuple(_instance_group(group) for group in message.instance_group),
         dynamic_batching=_dynamic_batching(message),
         sequence_batching=sequence_batching(message),
+        ensemble=ensemble_scheduling(message),
+        batch_inputs=batch_inputs(message),
+        batch_outputs=batch_outputs(message),
         gpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.gpu_execution_accelerator),
         cpu_accelerators=tuple(_accelerator(entry) for entry in accelerators.cpu_execution_accelerator),
         graph_level=message.optimization.graph.level if has_level else None,
         parameters={key: value.string_value for key, value in sorted(message.parameters.items())},
         vision=vision,
+        response_cache=message.response_cache.enable,
         warnings=warnings,
         message=message,
     )
 
 
-def _tensor(tensor: Message, *, optional: bool = False, label_filename: str = "") -> TensorConfig:
+def _tensor(
+    tensor: Message, *, optional: bool = False, ragged: bool = False, label_filename: str = ""
+) -> TensorConfig:
     return TensorConfig(
         name=tensor.name,
         datatype=DataType.from_config_name(enum_name(tensor, "data_type")),
@@ -61,6 +73,7 @@ def _tensor(tensor: Message, *, optional: bool = False, label_filename: str = ""
         reshape=tuple(tensor.reshape.shape) if tensor.HasField("reshape") else None,
         optional=optional,
         label_filename=label_filename,
+        ragged=ragged,
     )
 
 
@@ -79,6 +92,8 @@ def _instance_group(group: Message) -> InstanceGroup:
         kind=InstanceKind(enum_name(group, "kind")),
         count=group.count,
         gpus=tuple(group.gpus),
+        passive=group.passive,
+        rate_limit=read_rate_limit(group),
     )
 
 

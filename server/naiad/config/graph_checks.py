@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from naiad.config.control_checks import check_controls
+from naiad.config.ragged_checks import check_batch_io, check_ragged_input
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
 
@@ -39,6 +40,7 @@ def check_graph(
         check_controls(config, sequences.controls, inputs)
     expected = sum(1 for tensor in config.inputs if not tensor.optional)
     expected += len(sequences.inputs) if sequences else 0
+    expected += sum(len(each.target_names) for each in config.batch_inputs)
     if expected != len(required):
         raise InvalidArgumentError(
             f"unable to load model '{config.name}', configuration expects {expected} inputs, "
@@ -51,6 +53,7 @@ def check_graph(
         spec = known.get(tensor.name)  # None: an initializer whose shape the engine did not tell
         if spec is not None:
             _check_tensor(config, tensor, spec, "input")
+    check_batch_io(config, known)
     available = {spec.name: spec for spec in outputs}
     for tensor in config.outputs:
         _check_name(tensor, available, "output")
@@ -82,6 +85,11 @@ def _check_tensor(config: ModelConfig, tensor: TensorConfig, spec: TensorSpec, w
             f"{tensor.datatype.config_name} for {what} '{tensor.name}', model provides "
             f"TYPE_{spec.datatype.value}"
         )
+    if tensor.ragged:
+        check_ragged_input(config, tensor, spec)
+        return
+    if what == "output" and any(tensor.name in each.target_names for each in config.batch_outputs):
+        return  # the requests' shapes cut it, not its own
     dims = tensor.dims if tensor.reshape is None else tensor.reshape
     if spec.shape == () and config.max_batch_size == 0:
         _check_scalar(config, tensor, dims)

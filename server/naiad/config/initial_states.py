@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from naiad.config.data_files import DataFiles, read_data_file
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from naiad.config.model_config import ModelConfig
-    from naiad.config.sequence_config import InitialState, StateConfig
+    from naiad.config.sequence_config import StateConfig
 
 INITIAL_STATE_FOLDER = "initial_state"
 """Beside the version folders; Triton's name for it."""
 
 MAX_STATE_BYTES = 256 * 1024 * 1024
 """A state is copied for every sequence: a larger file is another kind of file under the wrong name."""
+
+STATE_FILES = DataFiles("initial state", INITIAL_STATE_FOLDER, MAX_STATE_BYTES)
 
 
 def read_initial_states(config: ModelConfig) -> ModelConfig:
@@ -41,7 +41,9 @@ def _with_data(state: StateConfig, config: ModelConfig) -> StateConfig:
     initial = state.initial
     if initial is None or not initial.data_file:
         return state
-    content = _read(_path(initial, config))
+    content = read_data_file(
+        config, STATE_FILES, initial.data_file, setting=f"data_file of initial_state '{initial.name}'"
+    )
     needed = math.prod(initial.dims) * initial.datatype.itemsize
     if needed > len(content):
         raise InvalidArgumentError(
@@ -50,27 +52,3 @@ def _with_data(state: StateConfig, config: ModelConfig) -> StateConfig:
         )
     data = content if initial.datatype is DataType.BYTES else content[:needed]
     return replace(state, initial=replace(initial, data=data))
-
-
-def _path(initial: InitialState, config: ModelConfig) -> Path:
-    name = PurePosixPath(initial.data_file)
-    if config.folder is None or name.is_absolute() or ".." in name.parts or "\0" in initial.data_file:
-        raise InvalidArgumentError(
-            f"data_file of initial_state '{initial.name}' of model '{config.name}' is "
-            f"{initial.data_file!r}: it must stay inside the model's folder '{INITIAL_STATE_FOLDER}'"
-        )
-    return config.folder / INITIAL_STATE_FOLDER / name
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # a pipe would block the loader for ever
-            raise InvalidArgumentError(f"initial state file {path} is not there, or no regular file")
-        size = path.stat().st_size
-        if size > MAX_STATE_BYTES:
-            raise InvalidArgumentError(
-                f"initial state file {path} has {size} bytes, the limit is {MAX_STATE_BYTES}"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentError(f"cannot read initial state file {path}: {error.strerror}") from error

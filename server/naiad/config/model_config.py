@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from naiad.config.ensemble_config import EnsembleScheduling
+    from naiad.config.ragged_config import BatchInput, BatchOutput
+    from naiad.config.rate_config import RateLimit
     from naiad.config.sequence_config import SequenceBatching
     from naiad.config.vision_config import VisionConfig
+    from naiad.config.warmup_config import WarmupSample
     from naiad.core.datatypes import DataType
 
 
@@ -29,7 +33,8 @@ class TensorConfig:
     """One input or output as the config declares it.
 
     `dims` never holds the batch dimension; -1 is any size. `reshape` is the shape (without batch) that
-    the graph wants instead of `dims`, or None.
+    the graph wants instead of `dims`, or None. Of a `ragged` input the graph gets the elements of all
+    requests end to end.
     """
 
     name: str
@@ -38,16 +43,22 @@ class TensorConfig:
     reshape: tuple[int, ...] | None = None
     optional: bool = False
     label_filename: str = ""
+    ragged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceGroup:
-    """`count` instances of one kind (per GPU for KIND_GPU); 0 where the config leaves it to the runtime."""
+    """`count` instances of one kind (per GPU for KIND_GPU); 0 where the config leaves it to the runtime.
+
+    Those of a `passive` group are loaded and take no requests. `rate_limit` is what each needs to run.
+    """
 
     name: str
     kind: InstanceKind
     count: int
     gpus: tuple[int, ...] = ()
+    passive: bool = False
+    rate_limit: RateLimit | None = None
 
 
 class TimeoutAction(Enum):
@@ -123,11 +134,11 @@ class VersionPolicy:
 class ModelConfig:
     """A complete, validated model config.
 
-    At most one of `dynamic_batching` and `sequence_batching` is there. `instance_groups` is empty where the
-    config named none: the runtime then chooses. `parameters` holds the config's own, `naiad.…` included;
-    `vision` is what those mean, or None. `warnings` names each field that will not be honoured. `message` is
-    the normalised Triton `ModelConfig` message, opaque to every layer but the services. `folder` is the
-    model's, where files lie that the config names.
+    At most one of `dynamic_batching`, `sequence_batching` and `ensemble` is there. `instance_groups` is empty
+    where the config named none: the runtime then chooses. `parameters` holds the config's own, `naiad.…`
+    included; `vision` is what those mean, or None. `response_cache` says that answers may be kept. `warnings`
+    names each field that will not be honoured. `message` is the normalised Triton `ModelConfig` message,
+    opaque to every layer but the services. `folder` is the model's, where files lie that the config names.
     """
 
     name: str
@@ -141,11 +152,16 @@ class ModelConfig:
     instance_groups: tuple[InstanceGroup, ...] = ()
     dynamic_batching: DynamicBatching | None = None
     sequence_batching: SequenceBatching | None = None
+    ensemble: EnsembleScheduling | None = None
+    batch_inputs: tuple[BatchInput, ...] = ()
+    batch_outputs: tuple[BatchOutput, ...] = ()
     gpu_accelerators: tuple[Accelerator, ...] = ()
     cpu_accelerators: tuple[Accelerator, ...] = ()
     graph_level: int | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     vision: VisionConfig | None = None
+    warmup: tuple[WarmupSample, ...] = ()
+    response_cache: bool = False
     warnings: tuple[str, ...] = ()
     message: Any = None
     folder: Path | None = None

@@ -111,7 +111,7 @@ def check_loadable(config: ModelConfig) -> None:
         UnsupportedError: the config asks for what would be served wrongly here.
     """
     check_refused(config.message)
-    if config.backend != ONNX_BACKEND:
+    if config.backend != ONNX_BACKEND and config.ensemble is None:
         raise InvalidArgumentError(
             f"unable to find backend library for backend '{config.backend}', "
             "try specifying runtime on the model configuration."

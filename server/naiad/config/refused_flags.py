@@ -51,19 +51,15 @@ def _without_effect(name: str, note: str, default: str | None = None, *, boolean
     return OtherFlag(name, FlagState.WITHOUT_EFFECT, note, default, boolean)
 
 
-def _renamed(name: str, renamed: str, entry: str = "{}") -> OtherFlag:
+def _renamed(name: str, renamed: str, entry: str = "{}", default: str | None = None) -> OtherFlag:
     use = renamed if entry == "{}" else f"{renamed} {entry.format('VALUE')}"
-    return OtherFlag(name, FlagState.RENAMED, f"the same as {use}", renamed=renamed, entry=entry)
+    return OtherFlag(name, FlagState.RENAMED, f"the same as {use}", default, renamed=renamed, entry=entry)
 
 
 _POOL = "sizes a pool of tritonserver's own; memory is taken as it is needed and kept warm"
 _HANDLERS = "calls are handled on one event loop; --cpu-threads bounds the threads that run models"
 _SAGEMAKER = "belongs to --allow-sagemaker, which is refused"
 _VERTEX = "belongs to --allow-vertex-ai, which is refused"
-_CACHE = "responses are not cached: leave the flag out, every request runs"
-_RATE = (
-    "instances run whenever they are free: leave the flag out, and bound a model by its instance_group.count"
-)
 
 OTHER_FLAGS: tuple[OtherFlag, ...] = (
     # Names of old for what is a setting here.
@@ -73,6 +69,7 @@ OTHER_FLAGS: tuple[OtherFlag, ...] = (
     _renamed("--trace-rate", "--trace-config", "rate={}"),
     _renamed("--trace-count", "--trace-config", "count={}"),
     _renamed("--trace-log-frequency", "--trace-config", "triton,log-frequency={}"),
+    _renamed("--response-cache-byte-size", "--cache-config", "local,size={}", "0"),
     # What a client would see, and that is not done.
     _refused(
         "--model-namespacing",
@@ -80,10 +77,6 @@ OTHER_FLAGS: tuple[OtherFlag, ...] = (
         "false",
         boolean=True,
     ),
-    _refused("--rate-limit", _RATE, "off"),
-    _refused("--rate-limit-resource", _RATE),
-    _refused("--cache-config", _CACHE),
-    _refused("--response-cache-byte-size", _CACHE, "0"),
     _refused(
         "--repoagent-directory",
         "repository agents are code that may replace the files that are loaded: run such a step before "

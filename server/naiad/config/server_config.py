@@ -12,6 +12,7 @@ from naiad.config.settings.http import HttpSettings
 from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
 from naiad.config.settings.observability import LogSettings, MetricsSettings, TraceSettings
 from naiad.config.settings.repository import RepositorySettings, ServerSettings
+from naiad.config.settings.scheduling import SchedulingSettings
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ENVIRONMENT_PREFIX = "NAIAD_"
 # pydantic validates the fields of the last base first, and metrics_address needs http_address.
 class ServerConfig(
     SharedMemorySettings,
+    SchedulingSettings,
     LimitSettings,
     TraceSettings,
     MetricsSettings,

@@ -49,6 +49,11 @@ def list_notes(config: ServerConfig) -> tuple[str, ...]:
     notes = list(list_without_effect(config.backend_config))
     if config.strict_model_config:
         notes.append("--strict-model-config is deprecated: use --disable-auto-complete-config")
+    if config.rate_limit == "off" and config.rate_limit_resource:
+        notes.append(
+            f"--rate-limit-resource={', '.join(config.rate_limit_resource)} has no effect without "
+            "--rate-limit=execution_count: instances run whenever they are idle"
+        )
     if not config.grpc_use_ssl:
         files = ("grpc_server_cert", "grpc_server_key", "grpc_root_cert")
         notes += [

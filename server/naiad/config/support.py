@@ -53,7 +53,7 @@ _NO_HINT = "a hint about copying; outputs are the same without it"
 
 FIELDS: tuple[FieldSupport, ...] = (
     _honoured("name", "must equal the folder's name"),
-    _honoured("platform", "onnxruntime_onnx"),
+    _honoured("platform", "onnxruntime_onnx, ensemble"),
     _honoured("backend", "onnxruntime"),
     _warned("runtime", "the engine is the ONNX Runtime that is installed, no backend library is loaded"),
     _honoured("version_policy"),
@@ -64,7 +64,7 @@ FIELDS: tuple[FieldSupport, ...] = (
     _honoured("input.dims"),
     _honoured("input.reshape"),
     _refused("input.is_shape_tensor", _TENSORRT_ONLY),
-    _refused("input.allow_ragged_batch", "ragged batches are not built; requests would be merged wrongly"),
+    _honoured("input.allow_ragged_batch"),
     _honoured("input.optional", "for overridable initializers of models without a batch dimension"),
     _refused("input.is_non_linear_format_io", _TENSORRT_ONLY),
     _honoured("output.name"),
@@ -74,8 +74,8 @@ FIELDS: tuple[FieldSupport, ...] = (
     _honoured("output.reshape"),
     _refused("output.is_shape_tensor", _TENSORRT_ONLY),
     _refused("output.is_non_linear_format_io", _TENSORRT_ONLY),
-    _refused("batch_input", "the model would not get the tensors that it asks for"),
-    _refused("batch_output", "outputs would be split wrongly"),
+    _honoured("batch_input"),
+    _honoured("batch_output"),
     _honoured("optimization.graph", "level -1 basic, 1 extended, 2 off, otherwise all"),
     _warned("optimization.priority", "instance threads run at normal priority"),
     _warned("optimization.cuda", f"{_TENSORRT_ONLY}; for ONNX models set trt_cuda_graph_enable"),
@@ -103,25 +103,30 @@ FIELDS: tuple[FieldSupport, ...] = (
     _warned("sequence_batching.state.use_same_buffer_for_input_output", _NO_HINT),
     _warned("sequence_batching.state.use_growable_memory", _NO_HINT),
     _refused("sequence_batching.iterative_sequence", "a request has exactly one response and runs once"),
-    _refused("ensemble_scheduling", "models are not chained by this server"),
+    _honoured("ensemble_scheduling.step.model_name"),
+    _honoured("ensemble_scheduling.step.model_version", "-1 is the latest; left out it is version 0"),
+    _honoured("ensemble_scheduling.step.input_map"),
+    _honoured("ensemble_scheduling.step.output_map"),
+    _warned("ensemble_scheduling.step.model_namespace", "models are found by their names alone"),
+    _honoured("ensemble_scheduling.max_inflight_requests", "a request waits, until its deadline"),
     _honoured("instance_group.name"),
     _honoured("instance_group.kind"),
     _honoured("instance_group.count"),
-    _warned("instance_group.rate_limiter", "instances run whenever they are free"),
+    _honoured("instance_group.rate_limiter", "with --rate-limit=execution_count"),
     _honoured("instance_group.gpus"),
     _warned("instance_group.secondary_devices", "an instance runs on one device"),
     _refused("instance_group.profile", _TENSORRT_ONLY),
-    _warned("instance_group.passive", "every instance of the group takes requests"),
+    _honoured("instance_group.passive", "loaded, never scheduled; not every group may be"),
     _warned("instance_group.host_policy", "instances are not bound to cores or NUMA nodes"),
     _honoured("default_model_filename"),
     _warned("cc_model_filenames", "default_model_filename is loaded on every GPU"),
     _honoured("metric_tags", "label `_KEY` of the model's metrics"),
     _honoured("parameters", "ONNX Runtime's keys and naiad.…; others are kept as information"),
-    _warned("model_warmup", "each version is warmed with zeros of every batch size it prefers instead"),
+    _honoured("model_warmup", "beside zeros of the batch sizes that a version prefers and no sample has"),
     _refused("model_operations", "custom operator libraries are code and are not loaded"),
     _refused("model_transaction_policy", "a request has exactly one response"),
     _refused("model_repository_agents", "agents may check or replace the files that are loaded"),
-    _warned("response_cache", "every request runs"),
+    _honoured("response_cache", "with --cache-config=local,size=BYTES; of an ensemble its steps' own count"),
     _honoured("model_metrics", "buckets of nv_inference_first_response_histogram_ms"),
 )
 """Every field of `model_config.proto`; a row stands for all fields below its path."""
@@ -133,8 +138,6 @@ def check_refused(message: Message) -> None:
     Raises:
         UnsupportedError: names the first such field that the config sets, and why.
     """
-    if message.platform == "ensemble":
-        raise UnsupportedError(f"model '{message.name}': platform 'ensemble' is not supported")
     for row in FIELDS:
         if row.support is Support.REFUSED and _is_set(message, row):
             raise UnsupportedError(f"model '{message.name}': {row.path} is not supported: {row.note}")
@@ -175,10 +178,5 @@ def _differs(value: Any, default: Any) -> bool:
     if default is not None:
         return bool(value != default)
     if hasattr(value, "ListFields"):
-        return _says_something(value)
+        return bool(value.ListFields())  # not of `decoupled: false` and the like
     return bool(value)
-
-
-def _says_something(message: Message) -> bool:
-    """An empty block that switches a behaviour on counts; `decoupled: false` and the like do not."""
-    return message.DESCRIPTOR.name == "ModelEnsembling" or bool(message.ListFields())

@@ -7,8 +7,11 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from naiad.config.ensemble_config import ENSEMBLE_PLATFORM
 from naiad.config.messages import enum_name
 from naiad.config.normalize import ONNX_BACKEND, ONNX_PLATFORM
+from naiad.config.ragged_fields import validate_batch_io
+from naiad.config.validate_ensemble import validate_ensemble, validate_ensemble_backend
 from naiad.config.validate_sequence import validate_sequence_batching
 from naiad.core.errors import InvalidArgumentError, UnsupportedError
 from naiad.core.tensors import WILDCARD
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from naiad.config.messages import Message
-
-ENSEMBLE_PLATFORM = "ensemble"
 
 MAX_INSTANCES = 256
 """Instances of a model in all its groups: each is a thread, and on a GPU a copy of the weights."""
@@ -31,6 +32,7 @@ def validate_config(message: Message, folder_name: str) -> None:
         InvalidArgumentError: Triton's message for the first rule that is broken.
         UnsupportedError: a label file lies outside the model's folder.
     """
+    validate_ensemble_backend(message)
     if not message.backend and message.platform != ENSEMBLE_PLATFORM:
         raise InvalidArgumentError(f"unexpected platform type '{message.platform}' for {message.name}")
     if message.backend == ONNX_BACKEND and message.platform != ONNX_PLATFORM:
@@ -43,6 +45,7 @@ def validate_config(message: Message, folder_name: str) -> None:
         _validate_dynamic_batching(message)
     if message.HasField("sequence_batching"):
         validate_sequence_batching(message)
+    validate_ensemble(message)
     validate_tensors(message)
     if message.name != folder_name:
         raise InvalidArgumentError(
@@ -67,6 +70,7 @@ def validate_tensors(message: Message) -> None:
         _validate_label_file(tensor, message.name)
     for tensors, what in ((message.input, "input"), (message.output, "output")):
         _validate_unique([tensor.name for tensor in tensors], what, message.name)
+    validate_batch_io(message)
 
 
 def validate_instance_groups(message: Message) -> None:

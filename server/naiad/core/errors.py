@@ -19,7 +19,12 @@ from __future__ import annotations
 
 
 class NaiadError(Exception):
-    """Base of every error that may reach a caller; its text is what the caller reads."""
+    """Base of every error that may reach a caller; its text is what the caller reads.
+
+    `retry_after_ms` is when another try may succeed, in milliseconds, where this server can tell; else None.
+    """
+
+    retry_after_ms: int | None = None
 
     @property
     def message(self) -> str:
@@ -49,6 +54,10 @@ class UnavailableError(NaiadError):
 
 class ResourceExhaustedError(NaiadError):
     """Over one of this server's limits; the message names the value, the limit and the flag."""
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class DeadlineExceededError(NaiadError):

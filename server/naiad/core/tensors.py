@@ -109,7 +109,8 @@ class InferResponse:
     """The answer to one request: who answered, the tensors, and how it ran.
 
     `outputs` maps each requested output to an array of its full shape, sorted by name. `batch_size`
-    is that of the batch the request ran in, `batch_reason` why that batch was formed.
+    is that of the batch the request ran in, `batch_reason` why that batch was formed. The batch held
+    `batch_requests` requests and `padding_rows` rows that stood empty, and `instance` ran it.
     """
 
     model: ModelKey
@@ -117,3 +118,6 @@ class InferResponse:
     batch_size: int = 1
     batch_reason: str = ""
     times: InferTimes = field(default_factory=InferTimes)
+    instance: str = ""
+    batch_requests: int = 1
+    padding_rows: int = 0

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import UnavailableError
-
 if TYPE_CHECKING:
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.manager import ModelManager
     from naiad.lifecycle.version import ModelHandle
 
 
-SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
-"""What is told to whoever comes while the server drains; Triton's words."""
-
-
 class DataPlane:
-    """Admits requests, finds the version that answers, and runs them. Used on the event loop's thread."""
+    """Finds the version that answers, and runs requests. Used on the event loop's thread.
+
+    Who comes while the server drains is refused by the front ends: they know who came before.
+    """
 
     def __init__(self, manager: ModelManager) -> None:
         self.manager = manager
@@ -29,7 +26,7 @@ class DataPlane:
         return self._accepting
 
     def stop_accepting(self) -> None:
-        """Refuse new requests from now on; accepted ones are not touched."""
+        """The server drains from now on: it is ready no more."""
         self._accepting = False
 
     def acquire(self, name: str, version: int | None) -> ModelHandle:
@@ -37,10 +34,8 @@ class DataPlane:
 
         Raises:
             NotFoundError: no such model or version, or none is ready.
-            UnavailableError: the server drains, or the version asked for is not ready.
+            UnavailableError: the version asked for is not ready.
         """
-        if not self._accepting:
-            raise UnavailableError(SHUTTING_DOWN)
         return self.manager.acquire(name, version)
 
     async def infer(self, handle: ModelHandle, request: InferRequest) -> InferResponse:

@@ -62,6 +62,7 @@ def explain(error: Exception, facts: Facts) -> Problem:
         Stage.INSTANCES: _instances,
         Stage.GRAPH: _graph,
         Stage.FIT: _fit,
+        Stage.ENSEMBLE: _ensemble,
         Stage.VISION: _vision,
     }
     return Problem(facts.stage, error.message, advise[facts.stage](facts, error))
@@ -82,7 +83,7 @@ def name_tensors(specs: tuple[TensorSpec, ...]) -> str:
 
 def _config(facts: Facts, error: NaiadError) -> str:
     path = facts.config_path
-    if facts.config is not None and facts.config.backend != ONNX_BACKEND:
+    if facts.config is not None and facts.config.backend != ONNX_BACKEND and facts.config.ensemble is None:
         return (
             f"Naiad serves ONNX models only: export the model to ONNX and write "
             f'backend: "{ONNX_BACKEND}" into {path}, or take the folder out of the repository'
@@ -173,6 +174,19 @@ def _fit(facts: Facts, error: NaiadError) -> str:
         f"make input and output in {facts.config_path} say what the graph has, "
         "or remove both lists to have them completed from the graph"
     )
+
+
+def _ensemble(facts: Facts, error: NaiadError) -> str:
+    if "are not available or ambiguous" in error.message:
+        return (
+            f"put these models into a repository that is served beside this one, or correct model_name in "
+            f"{facts.config_path}"
+        )
+    if "whose required version" in error.message:
+        return f"write model_version: -1 for the latest version into the step in {facts.config_path}"
+    if "has no loaded version" in error.message:
+        return "mend that model first"
+    return f"correct ensemble_scheduling in {facts.config_path}, or the model that it names"
 
 
 def _vision(facts: Facts, _: NaiadError) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import InstanceGroup
     from naiad.config.vision_config import VisionConfig
     from naiad.core.tensors import TensorSpec
+    from naiad.scheduling.explain import SchedulingReport
 
 
 class Stage(Enum):
@@ -25,6 +26,7 @@ class Stage(Enum):
     INSTANCES = "instances"  # instance groups, accelerators or thread counts are wrong
     GRAPH = "graph"  # the file is no model, or the engine refuses it
     FIT = "fit"  # config and graph do not say the same
+    ENSEMBLE = "ensemble"  # what it is composed of is missing, broken or does not fit
     VISION = "vision"  # the naiad.… parameters do not suit the model
     INTERNAL = "internal"  # not the model's fault
 
@@ -35,6 +37,7 @@ class Merging(Enum):
     NONE = "none"  # the model has no batch dimension
     DIRECT = "direct"  # it has one, and each request still runs alone
     DYNAMIC = "dynamic"  # waiting requests are merged
+    ENSEMBLE = "ensemble"  # by the models of its steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,27 @@ class BatchingReport:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """One instance: the name and the execution provider that an explained request reports of it."""
+
+    name: str
+    execution_provider: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstancesReport:
-    """What runs the version: instance groups and the threads of one session."""
+    """What runs the version: instance groups and the threads of one session.
+
+    `active` are the instances that take requests; `count` has the passive ones too. `placement` says why they
+    run where they do, unless a fallback does.
+    """
 
     groups: tuple[InstanceGroup, ...]
     count: int
     intra_op_threads: int
     inter_op_threads: int
+    active: tuple[InstanceReport, ...] = ()
+    placement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,7 @@ class VersionPlan:
     vision: VisionConfig | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    scheduling: SchedulingReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from naiad.config.complete import complete_model_config
+from naiad.config.complete import complete_ensemble_config, complete_model_config
 from naiad.config.model_config import VersionPolicyKind
 from naiad.config.reader import check_loadable, parse_model_config
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.lifecycle.advice import Facts, explain
+from naiad.lifecycle.ensemble_inspection import check_steps, plan_ensemble
 from naiad.lifecycle.inspection import (
     EngineReport,
     Inspection,
@@ -27,7 +28,7 @@ from naiad.lifecycle.inspection import (
 )
 from naiad.lifecycle.loading import check_gpus, vision_model
 from naiad.lifecycle.version_plan import plan_version
-from naiad.repository.layout import model_file, scan
+from naiad.repository.layout import find_folder, model_file, scan
 from naiad.repository.version_policy import select_versions
 from naiad.runtime.layout import plan_instances
 from naiad.runtime.loader import inspect_version
@@ -60,6 +61,10 @@ class Inspector:
         self._budget = budget
         self._auto_complete = auto_complete
         self._default_max_batch_size = default_max_batch_size
+        self._roots: Sequence[Path] = ()
+        self._reports: dict[str, ModelReport] = {}
+        self._completed: dict[str, dict[int, ModelConfig]] = {}
+        self._at_work: list[str] = []
 
     def inspect(
         self, roots: Sequence[Path], *, on_model: Callable[[str, int, int], None] = lambda *_: None
@@ -75,7 +80,10 @@ class Inspector:
         """
         roots = list(dict.fromkeys(roots))
         problems = {root: _root_problem(root) for root in roots}
-        found = scan([root for root, problem in problems.items() if problem is None])
+        self._roots = [root for root, problem in problems.items() if problem is None]
+        self._reports.clear()
+        self._completed.clear()
+        found = scan(self._roots)
         models = [_refused(name, reason, roots) for name, reason in found.problems.items()]
         for done, folder in enumerate(found.models):
             on_model(folder.name, done, len(found.models))
@@ -87,7 +95,15 @@ class Inspector:
         )
 
     def inspect_model(self, folder: ModelFolder) -> ModelReport:
-        """Look at one model and each version that its policy selects."""
+        """Look at one model and each version that its policy selects; at each once in an inspection."""
+        known = self._reports.get(folder.name)
+        if known is None:
+            self._at_work.append(folder.name)
+            known = self._reports[folder.name] = self._inspect_model(folder)
+            self._at_work.pop()
+        return known
+
+    def _inspect_model(self, folder: ModelFolder) -> ModelReport:
         facts = Facts(folder, self._auto_complete)
         report = partial(
             ModelReport,
@@ -136,6 +152,8 @@ class Inspector:
 
     def _plan(self, facts: Facts, config: ModelConfig, version: int) -> VersionPlan:
         """Go the way of loading, noting in `facts` how far it came; raises NaiadError where it ends."""
+        if config.ensemble is not None:
+            return self._plan_ensemble(facts, config, version)
         facts.stage = Stage.FILE
         facts.file = model_file(facts.folder, version, config)
         facts.stage = Stage.INSTANCES
@@ -154,7 +172,30 @@ class Inspector:
         )
         facts.stage = Stage.VISION
         vision_model(inspected.config)
+        self._completed.setdefault(config.name, {})[version] = inspected.config
         return plan_version(config, inspected, optional=facts.optional)
+
+    def _plan_ensemble(self, facts: Facts, config: ModelConfig, version: int) -> VersionPlan:
+        assert config.ensemble is not None
+        facts.stage = Stage.ENSEMBLE
+        models = {name: self._inspect_step(config.name, name, facts) for name in config.ensemble.model_names}
+        check_steps(config, models, self._completed)
+        facts.stage = Stage.VISION
+        completed = complete_ensemble_config(config)
+        vision_model(completed)
+        self._completed.setdefault(config.name, {})[version] = completed
+        return plan_ensemble(completed)
+
+    def _inspect_step(self, ensemble: str, name: str, facts: Facts) -> ModelReport | None:
+        """A composing model, or None if no repository has it; raises InvalidArgumentError in a circle."""
+        if name in self._at_work:
+            raise InvalidArgumentError(
+                f"circular dependency between ensembles: {name} -> ... -> {ensemble} -> {name}"
+            )
+        try:
+            return self.inspect_model(find_folder(self._roots or [facts.folder.path.parent], name))
+        except NaiadError:
+            return None
 
     def _complete(
         self,

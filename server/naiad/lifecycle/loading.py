@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from naiad.config.complete import complete_model_config
+from naiad.config.complete import complete_ensemble_config, complete_model_config
 from naiad.config.message_view import RUNTIME_PREFIX, with_instances
 from naiad.config.model_config import InstanceKind
 from naiad.config.reader import check_loadable, parse_config_override, parse_model_config
@@ -14,7 +14,7 @@ from naiad.config.vision_config import Task
 from naiad.core.errors import InvalidArgumentError
 from naiad.repository.labels import read_labels
 from naiad.repository.layout import model_file
-from naiad.runtime.loader import load_version
+from naiad.runtime.loader import load_version, nothing_to_run
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
 
@@ -93,6 +93,9 @@ class RepositoryLoader:
             NaiadError: the file, the graph or the config is wrong, and how.
         """
         check_loadable(config)
+        if config.ensemble is not None:
+            completed = complete_ensemble_config(config)
+            return LoadedModel(nothing_to_run(completed), vision_model(completed), _labels(folder, completed))
         check_gpus(config, self._environment.gpu_count)
         complete = partial(
             complete_model_config,
@@ -107,11 +110,7 @@ class RepositoryLoader:
             complete=complete,
         )
         try:
-            labels = {
-                output.name: read_labels(folder.path, output.label_filename)
-                for output in loaded.config.outputs
-                if output.label_filename
-            }
+            labels = _labels(folder, loaded.config)
             return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
         except BaseException:
             loaded.close()
@@ -130,6 +129,15 @@ def check_gpus(config: ModelConfig, gpu_count: int) -> None:
                 f"instance group {group.name} of model {config.name} has kind KIND_GPU "
                 "but no GPUs are available"
             )
+
+
+def _labels(folder: ModelFolder, config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of each output that has a label file; raises InvalidArgumentError."""
+    return {
+        output.name: read_labels(folder.path, output.label_filename)
+        for output in config.outputs
+        if output.label_filename
+    }
 
 
 def _with_runtime(loaded: LoadedVersion) -> LoadedVersion:

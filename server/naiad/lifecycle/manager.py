@@ -22,6 +22,7 @@ from naiad.lifecycle.control import (
     names_at_start,
     poll_failure,
 )
+from naiad.lifecycle.ensembles import CompositionError, Ensembles, composition_failure, drain_order
 from naiad.lifecycle.model_loader import ModelLoader
 from naiad.lifecycle.poller import Poller
 from naiad.lifecycle.registry import IndexEntry, Model, ModelRegistry, index_entries
@@ -33,7 +34,7 @@ from naiad.repository.layout import DUPLICATE, list_folders, looks_like_model
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from naiad.config.model_config import ModelConfig
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from naiad.lifecycle.version import ModelVersion, ServingVersion
     from naiad.lifecycle.version_loader import Loader
     from naiad.repository.layout import ModelFolder
+    from naiad.scheduling.parts import SharedParts
 
 __all__ = ["Model", "ModelManager"]
 
@@ -75,6 +77,8 @@ class ModelManager(ModelRegistry):
         roots: Sequence[Path] = (),
         load_retries: int = 0,
         poll_secs: float = 15.0,
+        admission_control: bool = True,
+        parts: SharedParts | None = None,
     ) -> None:
         """Create an empty manager.
 
@@ -88,6 +92,8 @@ class ModelManager(ModelRegistry):
             roots: the model repositories.
             load_retries: how often the load of a version that failed is tried again at once.
             poll_secs: in mode poll, the seconds between two looks at the repositories.
+            admission_control: refuse requests that would wait beyond their deadlines.
+            parts: what the schedulers of all models share; by default nothing.
         """
         super().__init__()
         self.mode = mode
@@ -105,9 +111,16 @@ class ModelManager(ModelRegistry):
             max_queue_size=max_queue_size,
             retries=load_retries,
             new_statistics=new_statistics or (lambda _: VersionStatistics()),
+            admission_control=admission_control,
+            parts=parts,
         )
+        self._ensembles = Ensembles(self._models, self._retirement, serve=versions.serve)
         self._loader = ModelLoader(
-            versions, self._retirement, tell=self._tell, is_stopping=lambda: self._stopping
+            versions,
+            self._retirement,
+            tell=self._tell,
+            is_stopping=lambda: self._stopping,
+            ensembles=self._ensembles,
         )
         self._poller = Poller(self.poll, poll_secs)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -138,6 +151,10 @@ class ModelManager(ModelRegistry):
             if name not in survey.folders and name not in survey.problems:
                 self.refuse(name, missing_model(name, self._roots, survey.folders), who="operator")
         await self._each(chosen.folders)
+        if self.mode is ControlMode.EXPLICIT:
+            self._note_explicit(chosen.folders)
+            await self._load_composing(chosen.folders)
+        self._ensembles.report()
         if self.mode is ControlMode.POLL:
             self._poller.start(survey)
 
@@ -153,6 +170,7 @@ class ModelManager(ModelRegistry):
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
         """Load each model's versions as its policy says; failures stay in the states, none is raised."""
         await self._each({folder.name: folder for folder in folders})
+        self._ensembles.report()
 
     def refuse(self, name: str, problem: NaiadError, *, who: str = "model owner") -> None:
         """Know model `name` as one that cannot be loaded at all, and why; what serves of it goes on.
@@ -168,7 +186,7 @@ class ModelManager(ModelRegistry):
         self._tell()
 
     async def load(self, name: str, override: LoadOverride | None = None) -> None:
-        """Load a model or, beside what serves of it, load it anew.
+        """Load a model or, beside what serves of it, load it anew; with an ensemble, its models too.
 
         A load that has begun goes on if its caller leaves; one that still waits for another is given up.
 
@@ -184,7 +202,17 @@ class ModelManager(ModelRegistry):
         """
         check_controllable(self.mode)
         check_model_name(name)
-        await self._work(name, partial(self._load, name, override))
+        problem: CompositionError | None = None
+        try:
+            await self._work(name, partial(self._load, name, override))
+        except CompositionError as error:  # its models may come now
+            problem = error
+        self._note_explicit([name])
+        await self._load_composing([name])
+        self._ensembles.report()
+        model = self._models.get(name)
+        if problem is not None and model is not None and model.waiting is not None:
+            raise composition_failure(name, model.waiting.problem)
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Take a model out of service at once; what it accepted is answered after this has returned.
@@ -193,14 +221,16 @@ class ModelManager(ModelRegistry):
 
         Args:
             name: the model.
-            dependents: whether to unload the models that it is composed of too; so far none is composed.
+            dependents: whether to unload the models that it is composed of too, unless they were loaded by
+                their own names or another ensemble needs them.
 
         Raises:
             UnavailableError: the mode is not explicit, or the server stops.
         """
         check_controllable(self.mode)
-        del dependents  # no model has any
-        await self._work(name, partial(self._unload, name))
+        unneeded = self._ensembles.only_needed_by(name) if dependents else []
+        for each in (name, *unneeded):
+            await self._work(each, partial(self._unload, each))
 
     async def poll(self) -> None:
         """Look at every repository once and follow what changed. Failures are logged; what serves goes on."""
@@ -224,6 +254,7 @@ class ModelManager(ModelRegistry):
                 if not self._is_being_copied(survey.folders[name])
             }
         )
+        self._ensembles.report()
 
     def _is_being_copied(self, folder: ModelFolder) -> bool:
         """A new folder that has no version yet is not there yet: it must not make the server unready."""
@@ -253,7 +284,9 @@ class ModelManager(ModelRegistry):
         """
         self._stopping = True
         await self._settle()
-        await asyncio.gather(self._retirement.drain(), *(serving.drain() for serving in self._serving()))
+        for group in drain_order([*self._serving(), *self._retirement.leaving()]):
+            await asyncio.gather(*(serving.drain() for serving in group))
+        await self._retirement.drain()
 
     async def close(self) -> None:
         """Unload everything; what still waits fails, what runs or loads ends first."""
@@ -316,11 +349,12 @@ class ModelManager(ModelRegistry):
         model = self._models.get(name)
         if model is None:
             return
-        model.served = model.problem = None
+        model.served = model.problem = model.waiting = None
+        model.is_explicit = False
         for entry in model.versions.values():
             if entry.state is ReadyState.READY:
                 self._retirement.retire(entry)
-            elif entry.state is ReadyState.UNAVAILABLE:
+            elif entry.state is ReadyState.UNAVAILABLE or entry.is_withdrawn:
                 entry.reason = UNLOADED  # nobody waits for it any more, so it does not count as failed
         if not model.versions:
             del self._models[name]
@@ -333,6 +367,7 @@ class ModelManager(ModelRegistry):
             model is not None
             and model.is_guest
             and model.served is None
+            and model.waiting is None
             and all(each.state is ReadyState.UNAVAILABLE for each in model.versions.values())
         ):
             del self._models[model.name]
@@ -352,6 +387,23 @@ class ModelManager(ModelRegistry):
         async with asyncio.TaskGroup() as group:
             for name, folder in folders.items():
                 group.create_task(self._load_quietly(name, folder), name=f"load {name}")
+
+    def _note_explicit(self, names: Iterable[str]) -> None:
+        for model in filter(None, map(self._models.get, names)):
+            model.is_explicit = True
+
+    async def _load_composing(self, names: Iterable[str]) -> None:
+        """Load what the ensembles among the models are composed of, and so on; failures stay in states."""
+        known = set(names)
+        while found := self._ensembles.composing(known) - known:
+            known |= found
+            async with asyncio.TaskGroup() as group:
+                for each in found:
+                    group.create_task(self._load_step(each), name=f"load {each}")
+
+    async def _load_step(self, name: str) -> None:
+        with suppress(NaiadError):
+            await self._work(name, partial(self._load, name, None))
 
     async def _find(
         self, name: str, *, override: LoadOverride | None = None, folder: ModelFolder | None = None
@@ -420,6 +472,8 @@ class ModelManager(ModelRegistry):
         ]
 
     def _tell(self) -> None:
+        if not self._stopping:
+            self._ensembles.refresh()
         if self.on_state is not None:
             self.on_state()
 

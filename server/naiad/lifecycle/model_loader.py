@@ -10,6 +10,7 @@ import structlog
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.core.tensors import ModelKey
 from naiad.lifecycle.control import UNLOADED, load_failure, policy_failure
+from naiad.lifecycle.ensembles import CompositionError, waiting_ensemble
 from naiad.lifecycle.reload_plan import plan_reload
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version import ModelVersion, ServingVersion
@@ -19,6 +20,7 @@ from naiad.repository.version_policy import select_versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from naiad.lifecycle.ensembles import Ensembles
     from naiad.lifecycle.registry import Model
     from naiad.lifecycle.reload_plan import ReloadPlan
     from naiad.lifecycle.retirement import Retirement
@@ -42,6 +44,7 @@ class ModelLoader:
         *,
         tell: Callable[[], None],
         is_stopping: Callable[[], bool],
+        ensembles: Ensembles,
     ) -> None:
         """Create a loader.
 
@@ -50,18 +53,21 @@ class ModelLoader:
             retirement: takes those over that are replaced or no longer wanted.
             tell: called whenever a version has changed its state.
             is_stopping: whether to load no more.
+            ensembles: binds ensembles to their models.
         """
         self._versions = versions
         self._retirement = retirement
         self._tell = tell
         self._is_stopping = is_stopping
+        self._ensembles = ensembles
 
     async def load(self, model: Model, source: Source) -> None:
         """Load what has changed; the new versions serve when every one of them is ready.
 
         Raises:
-            InvalidArgumentError: a version does not load, or the policy selects none. What served before
-                goes on serving.
+            CompositionError: it is an ensemble that does not go with the models that serve now; it waits.
+            InvalidArgumentError: a version does not load, or the policy selects none.
+        What served before goes on serving.
         """
         selection = self._select(model, source)
         model.problem, model.unreadable = None, False
@@ -90,8 +96,29 @@ class ModelLoader:
         if failed:
             await self._roll_back(staged, loaded, failed)
             raise load_failure(model.name, failed)
-        self._swap(model, staged, loaded, plan)
+        if source.view.config.ensemble is not None:
+            try:
+                self._ensembles.bind(loaded.values())
+            except CompositionError as problem:
+                kept = {number: model.versions[number].serving for number in plan.keep}
+                model.waiting = waiting_ensemble(source, kept | loaded, problem)
+                await self._roll_back_waiting(model, staged, loaded)
+                return
+        model.waiting = None
         model.served, model.is_guest = source.view, source.files is not None
+        self._swap(model, staged, loaded, plan)
+
+    async def _roll_back_waiting(
+        self, model: Model, staged: Mapping[int, ModelVersion], loaded: Mapping[int, ServingVersion]
+    ) -> None:
+        """Raise why the ensemble waits, unless its models have come meanwhile."""
+        assert model.waiting is not None
+        problem = model.waiting.problem
+        log.info("ensemble waits for its models", model=model.name, reason=problem.message)
+        await self._roll_back(staged, {}, dict.fromkeys(staged, problem))
+        await asyncio.gather(*(serving.close() for serving in loaded.values()))
+        if model.waiting is not None:
+            raise problem
 
     def _select(self, model: Model, source: Source) -> VersionSelection:
         config = source.view.config

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.routing import choose_version
 from naiad.lifecycle.states import ReadyState
 from naiad.repository.layout import DUPLICATE
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from naiad.core.errors import NaiadError
+    from naiad.lifecycle.ensembles import WaitingEnsemble
     from naiad.lifecycle.reload_plan import ModelView
     from naiad.lifecycle.version import ModelHandle, ModelVersion, ServingVersion
 
@@ -24,7 +24,9 @@ class Model:
     """A model by name: its versions, or why it could not be loaded at all.
 
     `served` is what the versions that serve were loaded from, None if none serves. `unreadable` says that
-    `problem` came up before there was a valid config, `is_guest` that what serves came with a request.
+    `problem` came up before there was a valid config, `is_guest` that what serves came with a request,
+    `is_explicit` that it was loaded by its own name. `waiting` is an ensemble that does not go with its
+    models.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Model:
     served: ModelView | None = None
     unreadable: bool = False
     is_guest: bool = False
+    is_explicit: bool = False
+    waiting: WaitingEnsemble | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class ModelRegistry:
         return any(version in (None, serving.key.version) for serving in self.ready_versions(name))
 
     def all_ready(self) -> bool:
-        """Whether every known model version serves or was unloaded on purpose.
+        """Whether every known model version serves or was unloaded on purpose, itself or what it needs.
 
         A version that failed beside an old one that still serves counts too, as in Triton. Models that
         nobody has asked for do not.
@@ -97,7 +101,7 @@ class ModelRegistry:
             model.problem is None
             and model.versions
             and all(
-                entry.state is ReadyState.READY or entry.reason == UNLOADED
+                entry.state is ReadyState.READY or entry.is_out_on_purpose
                 for entry in model.versions.values()
             )
             for model in self._models.values()

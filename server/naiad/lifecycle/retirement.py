@@ -14,6 +14,7 @@ from naiad.runtime.allocator import release_freed_memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from naiad.core.errors import NaiadError
     from naiad.lifecycle.version import ModelVersion, ServingVersion
 
 log = structlog.get_logger(__name__)
@@ -34,11 +35,14 @@ class Retirement:
         self._left = left
         self._leaving: dict[asyncio.Task[None], ServingVersion] = {}
 
-    def retire(self, entry: ModelVersion) -> None:
-        """Take a READY version out of service at once; what it accepted is still answered."""
+    def retire(self, entry: ModelVersion, reason: NaiadError | str = "") -> None:
+        """Take a READY version out of service at once, `reason` says why if nobody asked for it.
+
+        What it accepted is still answered.
+        """
         serving = entry.serving
         assert serving is not None
-        entry.move(ReadyState.UNLOADING)
+        entry.move(ReadyState.UNLOADING, reason)
         entry.serving = None
         self._tell()
         task = asyncio.create_task(self._see_off(entry, serving), name=f"unload {entry.key}")
@@ -67,7 +71,7 @@ class Retirement:
         try:
             await serving.finish()
         finally:
-            entry.move(ReadyState.UNAVAILABLE, UNLOADED)
+            entry.move(ReadyState.UNAVAILABLE, entry.reason or UNLOADED)
             self._left(entry)
             self._tell()
         await serving.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.states import ReadyState, check_transition
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ class ServingVersion:
         self.load_seconds = load_seconds
         self.config: ModelConfig = model.version.config
         self.vision = model.vision
+        self.model = model
         self.labels = model.labels
         self.execution_providers = model.version.execution_providers
+        self.instance_providers = dict(
+            zip(model.version.instance_names, model.version.instance_providers, strict=True)
+        )
         self.fallbacks = model.version.fallbacks
         self.scheduler = scheduler
         self.statistics = statistics
@@ -151,6 +156,10 @@ class ModelHandle:
         """One sentence for each execution provider that was asked for and is not used."""
         return self._serving.fallbacks
 
+    def provider_of(self, instance: str) -> str:
+        """The execution provider that an instance prefers."""
+        return self._serving.instance_providers[instance]
+
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Hand a validated request to the version's scheduler.
 
@@ -174,6 +183,13 @@ class ModelVersion:
         self.state = ReadyState.UNKNOWN
         self.reason: NaiadError | str = ""
         self.serving: ServingVersion | None = None
+        self.is_withdrawn = False
+        """Of an ensemble that has served: what it is composed of has left or has changed."""
+
+    @property
+    def is_out_on_purpose(self) -> bool:
+        """Whether someone took it, or what it needs, out of service, so that nobody misses it."""
+        return self.reason == UNLOADED or self.is_withdrawn
 
     def __repr__(self) -> str:
         return f"<ModelVersion {self.key} {self.state.value}>"

@@ -10,6 +10,7 @@ import structlog
 from naiad.core.errors import InternalError, NaiadError, UnavailableError
 from naiad.lifecycle.version import ServingVersion
 from naiad.scheduling.factory import create_scheduler
+from naiad.scheduling.parts import SharedParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,6 +54,8 @@ class VersionLoader:
         max_queue_size: int,
         retries: int,
         new_statistics: Callable[[ModelConfig], VersionStatistics],
+        admission_control: bool = True,
+        parts: SharedParts | None = None,
     ) -> None:
         """Create a loader.
 
@@ -63,6 +66,8 @@ class VersionLoader:
             max_queue_size: requests that may wait for one version unless its config says less.
             retries: how often a load that failed is tried again at once.
             new_statistics: makes the counters of a version from its config.
+            admission_control: refuse requests that would wait beyond their deadlines.
+            parts: what the schedulers of all models share; by default nothing.
         """
         self._loader = loader
         self._pool = pool
@@ -70,6 +75,8 @@ class VersionLoader:
         self._max_queue_size = max_queue_size
         self._retries = retries
         self._new_statistics = new_statistics
+        self._admission_control = admission_control
+        self._parts = parts or SharedParts()
 
     async def load(
         self, folder: ModelFolder, key: ModelKey, config: ModelConfig, *, is_stopping: Callable[[], bool]
@@ -102,19 +109,33 @@ class VersionLoader:
         started_ns = self._clock.now_ns()
         loop = asyncio.get_running_loop()
         loaded = await loop.run_in_executor(self._pool, self._loader.load, folder, key.version, config)
-        serving = self._serve(key, loaded, (self._clock.now_ns() - started_ns) / 1e9)
+        serving = self.serve(key, loaded, (self._clock.now_ns() - started_ns) / 1e9)
         warn(str(key), "config", loaded.version.config.warnings[len(config.warnings) :])
+        warn(str(key), "config", self._parts.list_unused(loaded.version.config))
         _log_choices(str(key), loaded.version)
         return serving
 
-    def _serve(self, key: ModelKey, model: LoadedModel, load_seconds: float) -> ServingVersion:
+    def serve(self, key: ModelKey, model: LoadedModel, load_seconds: float) -> ServingVersion:
+        """A loaded version with its scheduler, which owns it from now on; raises NaiadError."""
         loaded = model.version
         try:
             statistics = self._new_statistics(loaded.config)
+            instances = [instance for instance in loaded.layout.instances if not instance.passive]
+            self._parts.check(instances)
             scheduler = create_scheduler(
                 key,
                 config=loaded.config,
                 sessions=list(zip(loaded.instance_names, loaded.sessions, strict=True)),
+                statistics=statistics,
+                max_queue_size=self._max_queue_size,
+                clock=self._clock,
+                admission_control=self._admission_control,
+            )
+            scheduler = self._parts.around(
+                scheduler,
+                key,
+                config=loaded.config,
+                instances=instances,
                 statistics=statistics,
                 max_queue_size=self._max_queue_size,
                 clock=self._clock,

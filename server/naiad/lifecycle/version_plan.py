@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from naiad.config.model_config import InstanceKind
 from naiad.config.sequence_config import OldestStrategy
 from naiad.core.tensors import WILDCARD
 from naiad.lifecycle.advice import fixed_tensors, name_tensors
 from naiad.lifecycle.inspection import (
     BatchingReport,
+    InstanceReport,
     InstancesReport,
     Merging,
     TensorReport,
     VersionPlan,
 )
+from naiad.scheduling.explain import explain_scheduling
 from naiad.scheduling.factory import batch_policy
 
 if TYPE_CHECKING:
@@ -48,12 +51,13 @@ def plan_version(
         completed=tuple(_completed(config, completed)),
         unserved_outputs=tuple(spec.name for spec in inspected.outputs if spec.name not in served),
         batching=describe_batching(completed, fixed),
-        instances=_instances(inspected.layout),
+        instances=_instances(config, inspected),
         execution_providers=inspected.execution_providers,
         fallbacks=inspected.fallbacks,
         vision=completed.vision,
         warnings=tuple(sentence for sentence in completed.warnings if sentence not in config.warnings),
         notes=inspected.notes,
+        scheduling=explain_scheduling(completed),
     )
 
 
@@ -98,8 +102,11 @@ def _dynamic(config: ModelConfig) -> str:
         if delay
         else "no request waits for others: what is queued when an instance is free runs together"
     )
-    ragged = [f"'{tensor.name}'" for tensor in config.inputs if WILDCARD in tensor.dims]
-    alike = f"; only requests of equal shape of {', '.join(ragged)} are merged" if ragged else ""
+    variable = [tensor for tensor in config.inputs if WILDCARD in tensor.dims]
+    equal = [f"'{tensor.name}'" for tensor in variable if not tensor.ragged]
+    alike = f"; only requests of equal shape of {', '.join(equal)} are merged" if equal else ""
+    ragged = [f"'{tensor.name}'" for tensor in config.inputs if tensor.ragged]
+    alike += f"; the elements of {', '.join(ragged)} lie end to end, whatever their shapes" if ragged else ""
     return (
         f"waiting requests are merged into batches of up to {config.max_batch_size}, preferably {preferred}; "
         f"{waiting}{alike}"
@@ -165,10 +172,24 @@ def _completed(before: ModelConfig, after: ModelConfig) -> Iterator[str]:
         yield "dynamic_batching"
 
 
-def _instances(layout: InstanceLayout) -> InstancesReport:
+def _instances(config: ModelConfig, inspected: InspectedVersion) -> InstancesReport:
+    layout = inspected.layout
+    active = zip(layout.active, inspected.instance_providers, strict=True)
     return InstancesReport(
+        active=tuple(InstanceReport(name, provider) for name, provider in active),
+        placement="" if inspected.fallbacks else _placement(config, layout),
         groups=layout.groups,
         count=len(layout.instances),
         intra_op_threads=layout.intra_op_threads,
         inter_op_threads=layout.inter_op_threads,
     )
+
+
+def _placement(config: ModelConfig, layout: InstanceLayout) -> str:
+    """Why the instances run where they do, where nothing that was asked for is missing."""
+    asked = {group.kind for group in config.instance_groups} or {InstanceKind.AUTO}
+    if InstanceKind.AUTO not in asked:
+        return f"instance_group says {' and '.join(sorted(kind.value for kind in asked))}"
+    if any(instance.gpu is not None for instance in layout.instances):
+        return "instance_group leaves it open, and there is a GPU that ONNX Runtime can use"
+    return "instance_group leaves it open, and there is no GPU that ONNX Runtime can use"

@@ -20,8 +20,9 @@ def keep_memory_warm() -> bool:
     """Tell glibc to keep blocks of up to 32 MiB on its heap instead of mapping each one anew.
 
     By default a megabyte-sized message is given back to the kernel as soon as it is freed, and the next one
-    pays for each of its pages again. All threads share two heaps, so that what one has freed serves the others
-    too: the process stays smaller by a quarter under mixed requests. Call it once, before any thread starts.
+    pays for each of its pages again. All threads share two heaps, so that what one has freed serves the
+    others too: the process stays smaller by a quarter under mixed requests. Call it once, before any thread
+    starts.
 
     Returns:
         Whether all was set; False where the C library is not glibc.

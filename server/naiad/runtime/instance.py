@@ -6,6 +6,8 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from naiad.runtime.session import InstanceSessions, TerminableSession
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -18,7 +20,8 @@ Result = TypeVar("Result")
 class ModelInstance(Generic[Result]):
     """One thread and the session it runs.
 
-    `submit` and `close` belong to the event loop's thread. The owner keeps at most one piece of work on an
+    `submit`, `terminate` and `close` belong to the event loop's thread. `terminated` says that the work at
+    hand, or the last one, was told to end. The owner keeps at most one piece of work on an
     instance, so `busy` tells whether it can take a batch. A finished piece of work wakes the loop once.
     The session is not the instance's to close: instances on the CPU share one.
     """
@@ -26,7 +29,8 @@ class ModelInstance(Generic[Result]):
     def __init__(self, name: str, session: Session, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
         self.busy = False
-        self._session = session
+        self.terminated = False
+        self._session = session.for_instance() if isinstance(session, InstanceSessions) else session
         self._loop = loop
         self._work: SimpleQueue[_Work[Result] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"naiad-{name}", daemon=True)
@@ -38,8 +42,24 @@ class ModelInstance(Generic[Result]):
         done: Callable[[ModelInstance[Result], Result | BaseException], None],
     ) -> None:
         """Run `work` on the thread, then call `done(instance, result or exception)` on the loop."""
+        if self.terminated and isinstance(self._session, TerminableSession):
+            # Here and not on the thread: a `terminate` that comes before the work has begun must hold.
+            self._session.rearm()
+        self.terminated = False
         self.busy = True
         self._work.put((work, done))
+
+    def terminate(self) -> bool:
+        """End the work at hand as soon as the engine can; it is done with CancelledError then.
+
+        Returns:
+            False if nothing runs, or the engine cannot end a run.
+        """
+        if not self.busy or not isinstance(self._session, TerminableSession):
+            return False
+        self.terminated = True
+        self._session.terminate()
+        return True
 
     def close(self) -> None:
         """Let the running work finish, end the thread and wait for it. Safe to call twice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from naiad.config.model_config import InstanceGroup, InstanceKind
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from naiad.config.model_config import ModelConfig
+    from naiad.config.rate_config import RateLimit
     from naiad.runtime.providers import ProviderPlan
     from naiad.runtime.session_settings import SessionSettings
     from naiad.runtime.threads import CpuBudget
@@ -22,10 +23,15 @@ MAX_CPU_INSTANCES = 4
 
 
 class Instance(NamedTuple):
-    """One instance: its name, and its GPU or None for the CPU."""
+    """One instance: its name, its GPU or None for the CPU, and whether it is loaded but takes no requests.
+
+    `rate_limit` is what it needs to run where the rate limiter is on.
+    """
 
     name: str
     gpu: int | None
+    passive: bool = False
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class InstanceLayout:
     inter_op_threads: int
     notes: tuple[str, ...]
 
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The names of the instances that take requests."""
+        return tuple(instance.name for instance in self.instances if not instance.passive)
+
 
 def plan_instances(config: ModelConfig, plan: ProviderPlan, budget: CpuBudget) -> InstanceLayout:
     """Lay out the instances of a model.
@@ -54,11 +65,17 @@ def plan_instances(config: ModelConfig, plan: ProviderPlan, budget: CpuBudget) -
     the threads, so the pool adds what the budget holds beyond one thread an instance.
 
     Raises:
-        InvalidArgumentError: a group names a GPU that is not visible, or a thread count is not one.
+        InvalidArgumentError: a group names a GPU that is not visible, every group is passive, or a thread
+            count is not one.
     """
     settings = read_session_settings(config)
     groups = tuple(_groups(config, plan, _cpu_instances(settings, budget)))
-    cpu_count = sum(group.count for group in groups if group.kind is not InstanceKind.GPU)
+    if groups and all(group.passive for group in groups):
+        raise InvalidArgumentError(
+            f"every instance group of model {config.name} is passive: no instance would take requests"
+        )
+    on_cpu = [group for group in groups if group.kind is not InstanceKind.GPU]
+    cpu_count = sum(group.count for group in on_cpu if not group.passive)
     intra_op_threads, inter_op_threads = _threads(settings, budget, cpu_count)
     return InstanceLayout(
         groups=groups,
@@ -91,7 +108,7 @@ def _groups(config: ModelConfig, plan: ProviderPlan, cpu_instances: int) -> Iter
         name = group.name or f"{config.name}_{index}"
         count = group.count if group.count > 0 else 1 if kind is InstanceKind.GPU else cpu_instances
         gpus = _gpus(config, group, plan) if kind is InstanceKind.GPU else ()
-        yield InstanceGroup(name, kind, count, gpus)
+        yield replace(group, name=name, kind=kind, count=count, gpus=gpus)
     if not config.instance_groups:
         if plan.on_gpu:
             yield InstanceGroup(config.name, InstanceKind.GPU, 1, tuple(range(plan.gpu_count)))
@@ -124,7 +141,7 @@ def _instances(groups: Sequence[InstanceGroup]) -> Iterator[Instance]:
         for gpu in group.gpus or (None,):
             device = f"_gpu{gpu}" if len(group.gpus) > 1 else ""
             for index in range(group.count):
-                yield Instance(f"{group.name}_{index}{device}", gpu)
+                yield Instance(f"{group.name}_{index}{device}", gpu, group.passive, group.rate_limit)
 
 
 def _notes(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from naiad.config.model_config import InstanceKind
 from naiad.runtime.graph import prepare_model
-from naiad.runtime.layout import plan_instances
+from naiad.runtime.layout import InstanceLayout, plan_instances
 from naiad.runtime.onnx_session import open_session
 from naiad.runtime.providers import plan_providers
 from naiad.runtime.warmup import WarmupReport, warm_up
+from naiad.runtime.warmup_samples import prepare_samples, run_samples
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import TensorSpec
     from naiad.runtime.graph import PreparedModel
-    from naiad.runtime.layout import Instance, InstanceLayout
+    from naiad.runtime.layout import Instance
     from naiad.runtime.onnx_session import OnnxSession
     from naiad.runtime.ort_environment import OrtEnvironment
     from naiad.runtime.providers import ProviderPlan
@@ -52,6 +53,8 @@ class LoadedVersion:
     """A version that is ready to serve. Whoever holds it closes it.
 
     `sessions` has one entry for each of `instance_names`; instances on the CPU share one session object.
+    `instance_providers` has the execution provider that each of them prefers. `passive_sessions` are those of
+    instances that take no requests.
     `config` is complete, its instance groups those of the layout. `execution_providers` are really in use,
     first choice first; `fallbacks` say what was asked for and is not, `notes` what was decided, in sentences.
     """
@@ -59,21 +62,42 @@ class LoadedVersion:
     config: ModelConfig
     sessions: tuple[Session, ...]
     instance_names: tuple[str, ...]
+    instance_providers: tuple[str, ...]
     execution_providers: tuple[str, ...]
     fallbacks: tuple[str, ...]
     notes: tuple[str, ...]
     layout: InstanceLayout
     warmup: WarmupReport
+    passive_sessions: tuple[Session, ...] = ()
 
     def close(self) -> None:
         """Free every session. Safe to call twice."""
-        for session in self.sessions:
+        for session in (*self.sessions, *self.passive_sessions):
             session.close()
+
+
+def nothing_to_run(config: ModelConfig) -> LoadedVersion:
+    """A version without a session of its own: an ensemble, whose steps other models run."""
+    layout = InstanceLayout(groups=(), instances=(), intra_op_threads=0, inter_op_threads=0, notes=())
+    return LoadedVersion(
+        config=config,
+        sessions=(),
+        instance_names=(),
+        instance_providers=(),
+        execution_providers=(),
+        fallbacks=(),
+        notes=(),
+        layout=layout,
+        warmup=WarmupReport(runs=()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedVersion:
-    """What a version would be if it were loaded; nothing of it is left open."""
+    """What a version would be if it were loaded; nothing of it is left open.
+
+    `instance_providers` has the execution provider of each active instance of the layout.
+    """
 
     config: ModelConfig
     inputs: tuple[TensorSpec, ...]
@@ -82,6 +106,7 @@ class InspectedVersion:
     fallbacks: tuple[str, ...]
     notes: tuple[str, ...]
     layout: InstanceLayout
+    instance_providers: tuple[str, ...] = ()
 
 
 def load_version(
@@ -110,13 +135,16 @@ def load_version(
         loader = _Loader(path, config, environment, budget, spin=spin)
         first = loader.open_first(opened)
         completed = loader.complete(complete, first)
-        sessions = tuple(loader.open_all(first, opened))
-        warmup = _merge(warm_up(session, completed) for session in dict.fromkeys(sessions))
+        opened_all = list(zip(loader.layout.instances, loader.open_all(first, opened), strict=True))
+        sessions = tuple(session for instance, session in opened_all if not instance.passive)
+        warmup = _warm_up_all(sessions, completed)
         opened.pop_all()  # from here on the sessions are the caller's
     return LoadedVersion(
         config=completed,
         sessions=sessions,
-        instance_names=tuple(instance.name for instance in loader.layout.instances),
+        passive_sessions=tuple(session for instance, session in opened_all if instance.passive),
+        instance_names=loader.layout.active,
+        instance_providers=tuple(session.providers[0] for session in sessions),
         execution_providers=tuple(dict.fromkeys(name for each in sessions for name in each.providers)),
         fallbacks=loader.fallbacks(sessions),
         notes=(*loader.notes(), *warmup.warnings, *warmup.skipped),
@@ -142,6 +170,7 @@ def inspect_version(
         loader = _Loader(path, config, environment, budget, spin=False)
         session = loader.open_first(opened)
         completed = loader.complete(complete, session)
+        prepare_samples(completed)  # for what it raises
         return InspectedVersion(
             config=completed,
             inputs=tuple(session.inputs()),
@@ -150,6 +179,7 @@ def inspect_version(
             fallbacks=loader.fallbacks([session]),
             notes=loader.notes(),
             layout=loader.layout,
+            instance_providers=tuple(loader.expected_providers(session)),
         )
 
 
@@ -200,6 +230,14 @@ class _Loader:
                 on_cpu = on_cpu or self._open(instance, opened)
                 yield on_cpu
 
+    def expected_providers(self, first: OnnxSession) -> Iterator[str]:
+        """What each active instance would prefer: as the first session, or, on another device, as planned."""
+        on_gpu = self.layout.instances[0].gpu is not None
+        for instance in self.layout.instances:
+            alike = (instance.gpu is not None) == on_gpu
+            if not instance.passive:
+                yield first.providers[0] if alike else self._providers(instance).names[0]
+
     def fallbacks(self, sessions: Iterable[OnnxSession]) -> tuple[str, ...]:
         """What the plan could not have, and what the engine dropped on opening; each once."""
         dropped = (
@@ -244,6 +282,15 @@ class _Loader:
             kind=kind,
             broken=self._broken,
         )
+
+
+def _warm_up_all(sessions: Sequence[OnnxSession], config: ModelConfig) -> WarmupReport:
+    """Run the config's samples on every instance, then zeros of what is left once in every session."""
+    samples = prepare_samples(config)
+    for session in sessions:
+        run_samples(session, config, samples)
+    done = {prepared.sample.batch_size for prepared in samples}
+    return _merge(warm_up(session, config, done=done) for session in dict.fromkeys(sessions))
 
 
 def _merge(reports: Iterable[WarmupReport]) -> WarmupReport:

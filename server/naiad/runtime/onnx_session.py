@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import UnsupportedError
+from naiad.core.errors import CancelledError, UnsupportedError
 from naiad.runtime.engine_errors import clean_message, open_error, run_error
 from naiad.runtime.engine_types import tensor_spec
 from naiad.runtime.ort_environment import import_onnxruntime
@@ -62,7 +62,8 @@ class OnnxSession:
         self._outputs = tuple(tensor_spec("output", value, unranked) for value in session.get_outputs())
         self._ort = import_onnxruntime()
         self._errors = _engine_errors(self._ort)
-        self._run_options = _run_options(self._ort, arena_shrinkage)
+        self._arena_shrinkage = arena_shrinkage
+        self._run_options = self._new_run_options()
         self._text_inputs = _names(self._inputs, DataType.BYTES)
         self._bf16_inputs = _names(self._inputs, DataType.BF16)
         self._text_outputs = _names(self._outputs, DataType.BYTES)
@@ -90,30 +91,51 @@ class OnnxSession:
 
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """Run the graph; see `Session.run`."""
+        return self.run_with(inputs, outputs, self._run_options)
+
+    def run_with(self, inputs: Tensors, outputs: Sequence[str], options: Any) -> dict[str, Array]:
+        """Run the graph with the engine's run options.
+
+        Raises:
+            CancelledError: the options' `terminate` was set, which the engine looks at between two nodes.
+            NaiadError: as `Session.run`.
+        """
         if not outputs:
             return {}  # the engine takes an empty list for all of them
         feeds = inputs if isinstance(inputs, dict) else dict(inputs)
         try:
             if self._plain:
-                return dict(zip(outputs, self._session.run(outputs, feeds, self._run_options), strict=True))
-            return self._run_converting(feeds, outputs)
+                return dict(zip(outputs, self._session.run(outputs, feeds, options), strict=True))
+            return self._run_converting(feeds, outputs, options)
         except self._errors as error:
+            if options.terminate:
+                raise CancelledError("the run was ended: nobody waited for it any more") from None
             raise run_error(error) from error
+
+    def for_instance(self) -> OnnxInstanceSession:
+        """This session with run options of the instance's own."""
+        return OnnxInstanceSession(self, self._new_run_options())
 
     def close(self) -> None:
         """Free the graph. Safe to call twice."""
         self._session = None
 
-    def _run_converting(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+    def _new_run_options(self) -> Any:
+        options = self._ort.RunOptions()
+        if self._arena_shrinkage is not None:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", self._arena_shrinkage)
+        return options
+
+    def _run_converting(self, inputs: Tensors, outputs: Sequence[str], options: Any) -> dict[str, Array]:
         feeds = {name: self._to_engine(name, array) for name, array in inputs.items()}
         if self._bf16_outputs.isdisjoint(outputs):
-            values = self._session.run(outputs, feeds, self._run_options)
+            values = self._session.run(outputs, feeds, options)
         else:
             from_numpy = self._ort.OrtValue.ortvalue_from_numpy
             wrapped = {
                 name: feed if name in self._bf16_inputs else from_numpy(feed) for name, feed in feeds.items()
             }
-            values = self._session.run_with_ort_values(outputs, wrapped, self._run_options)
+            values = self._session.run_with_ort_values(outputs, wrapped, options)
         return {name: self._from_engine(name, value) for name, value in zip(outputs, values, strict=True)}
 
     def _to_engine(self, name: str, array: Array) -> Any:
@@ -130,6 +152,40 @@ class OnnxSession:
             return _bf16_bits(value)
         array: Array = value if isinstance(value, np.ndarray) else value.numpy()
         return to_bytes(array) if name in self._text_outputs else array
+
+
+class OnnxInstanceSession:
+    """An `OnnxSession` as one instance runs it: `terminate` ends this instance's run and no other's.
+
+    The run options are made once: the engine reads their flag, and a reset costs less than new ones.
+    """
+
+    def __init__(self, session: OnnxSession, options: Any) -> None:
+        self._session = session
+        self._options = options
+
+    def inputs(self) -> Sequence[TensorSpec]:
+        """Those of the session."""
+        return self._session.inputs()
+
+    def outputs(self) -> Sequence[TensorSpec]:
+        """Those of the session."""
+        return self._session.outputs()
+
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the graph; see `Session.run`. Raises CancelledError when it was terminated."""
+        return self._session.run_with(inputs, outputs, self._options)
+
+    def terminate(self) -> None:
+        """End the run at work, or the next one, before its next node."""
+        self._options.terminate = True
+
+    def rearm(self) -> None:
+        """Let runs go to their end again."""
+        self._options.terminate = False
+
+    def close(self) -> None:
+        """Nothing: the graph is the session's, whose owner closes it."""
 
 
 def open_session(
@@ -230,14 +286,6 @@ def _session_options(
         entries["session.model_external_initializers_file_folder_path"] = prepared.data_folder
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    return options
-
-
-def _run_options(ort: Any, arena_shrinkage: str | None) -> Any:
-    if arena_shrinkage is None:
-        return None
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena_shrinkage)
     return options
 
 

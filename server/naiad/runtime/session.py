@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,4 +40,29 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what the session holds. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class TerminableSession(Session, Protocol):
+    """What one instance runs, where the engine can end a run before its time.
+
+    `terminate` may be called from another thread than `run`, `rearm` only while nothing runs.
+    """
+
+    def terminate(self) -> None:
+        """Let the run at work, or the next one, end as soon as the engine looks, with CancelledError."""
+        ...
+
+    def rearm(self) -> None:
+        """Let runs go to their end again."""
+        ...
+
+
+@runtime_checkable
+class InstanceSessions(Protocol):
+    """A session whose instances can each end their own run, though they share the graph."""
+
+    def for_instance(self) -> TerminableSession:
+        """What one instance runs. It lives no longer than the session, which stays its owner's to close."""
         ...

@@ -13,9 +13,10 @@ from naiad.config.vision_config import ColorOrder, Layout
 from naiad.core.datatypes import DataType, zeros
 from naiad.core.errors import NaiadError
 from naiad.core.tensors import WILDCARD
+from naiad.runtime.ragged import as_ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.config.vision_config import InputConfig
@@ -47,7 +48,7 @@ class WarmupReport:
     quiet: tuple[str, ...] = ()
 
 
-def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
+def warm_up(session: Session, config: ModelConfig, *, done: Collection[int] = ()) -> WarmupReport:
     """Run zeros through the session at batch size 1, each preferred one and the largest, in rising order.
 
     Dimensions of any size take the vision config's picture size where there is one, else 1. Optional inputs
@@ -56,21 +57,21 @@ def warm_up(session: Session, config: ModelConfig) -> WarmupReport:
     Args:
         session: the session to warm.
         config: complete, with the graph's inputs and outputs.
+        done: batch sizes that have been run already.
     """
-    outputs = [output.name for output in config.outputs] or [spec.name for spec in session.outputs()]
+    outputs = output_names(session, config)
     inputs = [tensor for tensor in config.inputs if not tensor.optional]
     if config.sequence_batching is not None:
-        # Callers never send these, and the graph wants them all the same.
         inputs += config.sequence_batching.inputs
-        outputs += [state.name for state in config.sequence_batching.outputs if state.name not in outputs]
     guessed = any(WILDCARD in _graph_dims(tensor) for tensor in inputs)
     text = any(tensor.datatype is DataType.BYTES for tensor in inputs)
     runs: list[WarmupRun] = []
     failures: list[str] = []
-    for batch_size in _batch_sizes(config):
+    for batch_size in sorted(set(_batch_sizes(config)).difference(done)):
         shapes = {tensor.name: _shape(config, tensor, batch_size) for tensor in inputs}
         feeds = {tensor.name: zeros(tensor.datatype, shapes[tensor.name]) for tensor in inputs}
-        feeds |= _correlation_ids(config, batch_size)
+        feeds |= server_inputs(config, batch_size)
+        feeds = as_ragged(config, feeds)
         started_ns = time.monotonic_ns()
         try:
             session.run(feeds, outputs)
@@ -95,7 +96,26 @@ def _batch_sizes(config: ModelConfig) -> Sequence[int]:
     elif config.sequence_batching is not None:
         strategy = config.sequence_batching.strategy
         preferred = strategy.preferred_batch_sizes if isinstance(strategy, OldestStrategy) else ()
-    return sorted({1, *preferred, config.max_batch_size})
+    return [1, *preferred, config.max_batch_size]
+
+
+def output_names(session: Session, config: ModelConfig) -> list[str]:
+    """What a run that stands for any caller's asks for: the config's outputs and the states."""
+    names = [output.name for output in config.outputs] or [spec.name for spec in session.outputs()]
+    if config.sequence_batching is not None:
+        names += [state.name for state in config.sequence_batching.outputs if state.name not in names]
+    return names
+
+
+def server_inputs(config: ModelConfig, batch_size: int) -> dict[str, Array]:
+    """The control tensors and states of a sequence model, as zeros: callers never send these."""
+    sequences = config.sequence_batching
+    if sequences is None:
+        return {}
+    made = {
+        tensor.name: zeros(tensor.datatype, _shape(config, tensor, batch_size)) for tensor in sequences.inputs
+    }
+    return made | _correlation_ids(config, batch_size)
 
 
 def _correlation_ids(config: ModelConfig, batch_size: int) -> dict[str, Array]:

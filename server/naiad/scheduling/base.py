@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
 from naiad.core.tensors import InferResponse, InferTimes
@@ -15,6 +15,7 @@ from naiad.scheduling.deadlines import Deadlines, earliest
 from naiad.scheduling.delivery import Delivery
 from naiad.scheduling.execution import Execution, Executor
 from naiad.scheduling.queue import PendingRequest
+from naiad.scheduling.rate_limiter import InstanceGate
 from naiad.scheduling.tensors import BatchBuffer
 from naiad.telemetry.statistics import FailureReason, RefusalReason
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from naiad.core.clock import Clock
     from naiad.core.tensors import Array, InferRequest, ModelKey
     from naiad.runtime.session import Session
+    from naiad.scheduling.admission import Admission
+    from naiad.scheduling.rate_limiter import RateLimiter, Slot
     from naiad.scheduling.tensors import BatchLayout
     from naiad.telemetry.statistics import VersionStatistics
 
@@ -31,11 +34,21 @@ Instance = ModelInstance["list[Execution]"]
 Outcome: TypeAlias = "dict[str, Array] | BaseException"
 
 
+class RunningBatch(NamedTuple):
+    """What an instance runs: its rows, their batch items, since when, and how many rows stand empty."""
+
+    rows: Sequence[PendingRequest | InferRequest]
+    items: int
+    started_ns: int
+    padding: int
+
+
 class SchedulerBase(ABC):
     """Accepts requests, runs batches on free instances, answers every caller once.
 
     Everything but the runs themselves happens on the event loop's thread, so there is no lock. A caller
-    that cancels its future leaves the queue at once; once its batch runs, only its own result is dropped.
+    that cancels its future leaves the queue at once; once its batch runs, only its own result is dropped, and
+    the run is ended, where the engine can, when no caller of the batch is left.
     Subclasses keep the waiting requests and decide what runs when.
     """
 
@@ -64,6 +77,7 @@ class SchedulerBase(ABC):
         self._key = key
         self._layout = layout
         self._statistics = statistics
+        statistics.batch_reasons.update((reason.value, 0) for reason in BatchReason)
         self._max_queue_size = max_queue_size
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -74,6 +88,10 @@ class SchedulerBase(ABC):
             instance: Executor(layout, BatchBuffer(layout), clock) for instance in self._instances
         }
         self._idle = list(self._instances)
+        self._running: dict[Instance, RunningBatch] = {}
+        self._admission: Admission | None = None
+        self._gate: InstanceGate[Instance] | None = None
+        self._dispatched_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._closing = False
@@ -93,6 +111,11 @@ class SchedulerBase(ABC):
     def busy(self) -> int:
         """Instances that run a batch."""
         return len(self._instances) - len(self._idle)
+
+    def limit(self, limiter: RateLimiter, slots: Sequence[Slot]) -> None:
+        """Start instances only while the limiter lets them; one slot a session, given back on `close`."""
+        places = dict(zip(self._instances, slots, strict=True))
+        self._gate = InstanceGate(limiter, places, self._when_granted)
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Queue a validated request; the future yields its response or the error.
@@ -133,11 +156,16 @@ class SchedulerBase(ABC):
         self._closing = True
         for pending in self._clear():
             self._fail(pending, UnavailableError("the server stopped before this request could run"))
+        if self._gate is not None:
+            self._gate.settle()
         for instance in self._instances:
             # A join blocks for as long as the session runs; the loop must go on answering meanwhile.
             await asyncio.to_thread(instance.close)
         self._set_timer(None, 0)  # at last: each batch that ended looked for what comes next
         self._drained.set()
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
 
     @abstractmethod
     def _accept(self, pending: PendingRequest) -> None:
@@ -173,12 +201,14 @@ class SchedulerBase(ABC):
 
     def _dispatch(self) -> None:
         """Give every idle instance a batch if there is one, and set the timer for what comes next."""
-        now_ns = self._clock.now_ns()
+        now_ns = self._dispatched_ns = self._clock.now_ns()
         for pending in self._deadlines.pop_due(now_ns):
             if pending.waiting:  # it may have left with one before it
                 error = DeadlineExceededError("Deadline Exceeded")  # what its own clock tells the client
                 self._leave(pending, error)
         wake_ns = earliest(self._work(now_ns), self._deadlines.next_ns())
+        if self._gate is not None:
+            self._gate.settle()
         self._set_timer(wake_ns, now_ns)
         if len(self._idle) == len(self._instances) and not self.queued:
             self._drained.set()
@@ -197,19 +227,34 @@ class SchedulerBase(ABC):
         self._timer = None
         self._dispatch()
 
+    def _when_granted(self) -> None:
+        self._loop.call_soon(self._on_grant)  # the limiter is still handing out
+
+    def _on_grant(self) -> None:
+        if self._gate is not None:  # not closed meanwhile
+            self._dispatch()
+
+    def _may_start(self, instance: Instance) -> bool:
+        """Whether the rate limiter lets an idle instance run what there is; if so it must be started now."""
+        return self._gate is None or self._gate.may_start(instance)
+
     def _start(
         self, instance: Instance, rows: Sequence[PendingRequest | InferRequest], reason: BatchReason
     ) -> None:
         """Run the rows on an idle instance; one that is no pending request only fills its place."""
         self._idle.remove(instance)
         requests = []
+        padding = 0
         for row in rows:
             if isinstance(row, PendingRequest):
                 row.waiting = False
                 requests.append(row.feed)
             else:
                 requests.append(row)
+                padding += 1
         self._delivery.expect(rows)
+        items = sum(request.batch_size for request in requests)
+        self._running[instance] = RunningBatch(rows, items, self._dispatched_ns, padding)
         work = partial(
             self._executors[instance].execute,
             requests=requests,
@@ -229,6 +274,9 @@ class SchedulerBase(ABC):
         result: list[Execution] | BaseException,
     ) -> None:
         self._idle.append(instance)
+        padding = self._running.pop(instance).padding
+        if self._gate is not None:
+            self._gate.ended(instance)
         if isinstance(result, BaseException):
             for row in rows:
                 if isinstance(row, PendingRequest):
@@ -237,13 +285,18 @@ class SchedulerBase(ABC):
         else:
             remaining = iter(rows)
             for execution in result:
-                self._answer(execution, remaining, reason)
+                self._answer(execution, remaining, reason, instance.name, 0 if execution.retried else padding)
         self._dispatch()
 
     def _answer(
-        self, execution: Execution, remaining: Iterator[PendingRequest | InferRequest], reason: BatchReason
+        self,
+        execution: Execution,
+        remaining: Iterator[PendingRequest | InferRequest],
+        reason: BatchReason,
+        instance: str,
+        padding: int,
     ) -> None:
-        size = execution.batch_size
+        size, requests = execution.batch_size, len(execution.outcomes) - padding
         if execution.retried:
             reason = BatchReason.RETRY
         if not execution.failed:
@@ -252,11 +305,19 @@ class SchedulerBase(ABC):
                 execution.infer_start_ns - execution.start_ns,
                 execution.infer_end_ns - execution.infer_start_ns,
                 execution.end_ns - execution.infer_end_ns,
+                reason.value,
             )
+            if self._admission is not None:
+                self._admission.times.measure(size, execution.end_ns - execution.start_ns)
+        elif self._admission is not None and execution.terminated:
+            self._admission.times.measure_at_least(size, execution.end_ns - execution.start_ns)
         for outcome in execution.outcomes:
             row = next(remaining)
             if not isinstance(row, PendingRequest):
                 continue
+            if size and not self._reruns(row):
+                spent_ns = execution.end_ns - execution.start_ns
+                self._statistics.record_wasted(row.batch_size, spent_ns * row.batch_size // size)
             told = self._ran(row, outcome)
             if isinstance(told, BaseException):
                 self._fail(row, told)
@@ -269,7 +330,9 @@ class SchedulerBase(ABC):
                 compute_end_ns=execution.end_ns,
             )
             self._statistics.record_success(times, row.batch_size)
-            self._delivery.deliver(row, InferResponse(self._key, told, size, reason.value, times))
+            self._delivery.deliver(
+                row, InferResponse(self._key, told, size, reason.value, times, instance, requests, padding)
+            )
 
     def _leave(
         self, pending: PendingRequest, error: BaseException, reason: FailureReason | None = None
@@ -289,9 +352,25 @@ class SchedulerBase(ABC):
         self._delivery.deliver(pending, error)
 
     def _leave_if_cancelled(self, pending: PendingRequest, future: asyncio.Future[InferResponse]) -> None:
-        if future.cancelled() and pending.waiting:
+        if not future.cancelled():
+            return
+        if pending.waiting:
             self._leave(pending, CancelledError("the caller went away"))
             self._dispatch()
+        else:
+            self._end_if_unwanted(pending)
+
+    def _end_if_unwanted(self, pending: PendingRequest) -> None:
+        """End the run of a request whose caller has left, if nobody waits for any of its batch."""
+        for instance, batch in self._running.items():
+            if any(row is pending for row in batch.rows):
+                if not any(isinstance(row, PendingRequest) and self._reruns(row) for row in batch.rows):
+                    self._terminate(instance)
+                return
+
+    def _terminate(self, instance: Instance) -> None:
+        if not instance.terminated and instance.terminate():
+            self._statistics.record_terminated()
 
 
 def _reason(error: BaseException) -> FailureReason:

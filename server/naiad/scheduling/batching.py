@@ -15,8 +15,8 @@ class BatchReason(Enum):
 
     LONE = "lone"  # the model does not batch
     PREFERRED = "preferred"  # a preferred batch size was reached
-    FULL = "full"  # nothing more may be added
-    MISFIT = "misfit"  # the next request has another shape or does not fit
+    FULL = "full"  # nothing more may be added, or only beyond every preferred size
+    MISFIT = "misfit"  # the next request has another shape, or is too large for what is left
     DELAY = "delay"  # the oldest request has waited its max queue delay
     RETRY = "retry"  # alone, after the batch that it was in had failed
     IDLE = "idle"  # an instance was free and no delay is configured
@@ -63,11 +63,17 @@ Decision = Run | Wait | None
 
 
 class _Prefix(NamedTuple):
-    """What a scan from the head found, sizes in batch items; `oldest_ns` of all that was taken."""
+    """What a scan from the head found: `taken` requests of `size` batch items, the oldest since `oldest_ns`.
+
+    `preferred` is how many make the largest preferred size that was met, 0 for none. `cut` is how many there
+    were when the next one would have passed every preferred size and none was met. `misfit` says that the
+    next one does not fit at all.
+    """
 
     taken: int
     size: int
     preferred: int
+    cut: int
     oldest_ns: int
     misfit: bool
 
@@ -77,7 +83,8 @@ def next_batch(queue: Iterable[Queued], now_ns: int, policy: BatchPolicy) -> Dec
 
     Triton's rules (dynamic batcher): requests leave in order and are never split; the first one that
     does not fit, by size or by shape, ends the batch and sends it; the longest prefix that makes a preferred
-    size goes at once while the oldest request's delay lasts; after the delay everything that fits goes.
+    size goes at once while the oldest request's delay lasts, and so does what can reach none any more; after
+    the delay everything that fits goes.
 
     Args:
         queue: waiting requests in the order in which they leave, which is not always that of their coming;
@@ -93,8 +100,11 @@ def next_batch(queue: Iterable[Queued], now_ns: int, policy: BatchPolicy) -> Dec
     prefix = _scan(queue, policy)
     waited_ns = now_ns - prefix.oldest_ns
     delay_over = 0 < policy.max_queue_delay_ns <= waited_ns
-    if prefix.preferred and not delay_over:
-        return Run(prefix.preferred, BatchReason.PREFERRED)
+    if not delay_over:
+        if prefix.preferred:
+            return Run(prefix.preferred, BatchReason.PREFERRED)
+        if prefix.cut:
+            return Run(prefix.cut, BatchReason.MISFIT)
     reason = _reason_to_run(prefix, policy, delay_over=delay_over)
     if reason is None:
         return Wait(prefix.oldest_ns + policy.max_queue_delay_ns)
@@ -108,20 +118,21 @@ def _reason_to_run(prefix: _Prefix, policy: BatchPolicy, *, delay_over: bool) ->
         return BatchReason.MISFIT
     if delay_over:
         return BatchReason.DELAY
-    return BatchReason.IDLE if policy.max_queue_delay_ns == 0 else None
+    if policy.max_queue_delay_ns == 0:
+        return BatchReason.IDLE
+    return BatchReason.FULL if prefix.size >= _largest_preferred(policy) else None
 
 
 def _scan(queue: Iterable[Queued], policy: BatchPolicy) -> _Prefix:
-    largest_preferred = policy.preferred[-1] if policy.preferred else policy.max_batch_size
-    taken = size = preferred = oldest_ns = 0
+    largest_preferred = _largest_preferred(policy)
+    taken = size = preferred = cut = oldest_ns = 0
     shape_key: Hashable = None
     for item in queue:
         if taken:
-            # Passing the largest preferred size without having met one: the prefix so far is the batch.
-            if size + item.batch_size > largest_preferred and not preferred:
-                preferred = taken
+            if size + item.batch_size > largest_preferred and not (preferred or cut):
+                cut = taken
             if size + item.batch_size > policy.max_batch_size or item.shape_key != shape_key:
-                return _Prefix(taken, size, preferred, oldest_ns, misfit=True)
+                return _Prefix(taken, size, preferred, cut, oldest_ns, misfit=True)
         else:
             shape_key, oldest_ns = item.shape_key, item.enqueued_ns
         oldest_ns = min(oldest_ns, item.enqueued_ns)
@@ -131,4 +142,9 @@ def _scan(queue: Iterable[Queued], policy: BatchPolicy) -> _Prefix:
             preferred = taken
         if size >= policy.max_batch_size:
             break
-    return _Prefix(taken, size, preferred, oldest_ns, misfit=False)
+    return _Prefix(taken, size, preferred, cut, oldest_ns, misfit=False)
+
+
+def _largest_preferred(policy: BatchPolicy) -> int:
+    """The size beyond which nothing waits for more, in batch items."""
+    return policy.preferred[-1] if policy.preferred else policy.max_batch_size

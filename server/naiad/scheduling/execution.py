@@ -38,6 +38,11 @@ class Execution:
         """Whether the session's run failed."""
         return any(isinstance(outcome, Exception) for outcome in self.outcomes)
 
+    @property
+    def terminated(self) -> bool:
+        """Whether the session's run was ended because nobody waited for it; there is nothing to try again."""
+        return any(isinstance(outcome, CancelledError) for outcome in self.outcomes)
+
 
 class Executor:
     """Runs batches of one instance. Used by the instance's thread alone."""
@@ -64,7 +69,7 @@ class Executor:
             Executions whose outcomes, one after the other, are those of the requests.
         """
         whole = self._run(session, requests)
-        if len(requests) == 1 or not whole.failed:
+        if len(requests) == 1 or not whole.failed or whole.terminated:
             return [whole]
         again = []
         for index, request in enumerate(requests):

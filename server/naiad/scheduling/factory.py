@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from naiad.config.sequence_config import OldestStrategy
+from naiad.scheduling.admission import Admission
 from naiad.scheduling.batching import BatchPolicy
+from naiad.scheduling.ensemble.scheduler import EnsembleScheduler
 from naiad.scheduling.policies import PriorityLevels
 from naiad.scheduling.scheduler import BatchScheduler
 from naiad.scheduling.sequence.direct import DirectScheduler
@@ -62,6 +64,7 @@ def create_scheduler(
     statistics: VersionStatistics,
     max_queue_size: int,
     clock: Clock,
+    admission_control: bool = True,
 ) -> Scheduler:
     """The scheduler that the config asks for, its instance threads started.
 
@@ -72,7 +75,12 @@ def create_scheduler(
         statistics: counts what happens.
         max_queue_size: requests that may wait, whatever the config's queue policies say.
         clock: the monotonic clock of deadlines and delays.
+        admission_control: refuse requests that would wait beyond their deadlines; those of sequences never.
     """
+    if config.ensemble is not None:
+        return EnsembleScheduler(
+            key, config=config, statistics=statistics, max_queue_size=max_queue_size, clock=clock
+        )
     if config.sequence_batching is not None:
         oldest = isinstance(config.sequence_batching.strategy, OldestStrategy)
         kind = OldestScheduler if oldest else DirectScheduler
@@ -85,9 +93,10 @@ def create_scheduler(
             clock=clock,
         )
     batching = config.dynamic_batching
+    policy = batch_policy(config)
     return BatchScheduler(
         key,
-        policy=batch_policy(config),
+        policy=policy,
         layout=BatchLayout(config),
         sessions=sessions,
         statistics=statistics,
@@ -95,6 +104,7 @@ def create_scheduler(
         clock=clock,
         levels=PriorityLevels(batching),
         preserve_ordering=batching is not None and batching.preserve_ordering,
+        admission=Admission(key, max_batch_size=policy.max_batch_size) if admission_control else None,
     )
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from naiad.config.model_config import TimeoutAction
+from naiad.scheduling.admission import Ahead
 from naiad.scheduling.deadlines import Deadlines
 from naiad.scheduling.policies import PriorityLevels, queue_timeout_us
 
@@ -106,6 +107,22 @@ class RequestQueue:
             return None
         return FullLevel(number, len(level), level.policy.max_queue_size)
 
+    def ahead(self, request: InferRequest) -> Ahead:
+        """What would leave before the request, if it came now.
+
+        Requests that a policy has moved back are not counted: those of its own level leave after it.
+        """
+        number = self._priorities.level(request.priority)
+        before = [self._levels[level] for level in self._order if level <= number]
+        return Ahead(sum(len(level.fresh) for level in before), sum(level.fresh_items for level in before))
+
+    def timeout_ns(self, request: InferRequest) -> int | None:
+        """How long the request may wait before its policy rejects it; None for as long as its caller does."""
+        policy = self._priorities.policy(self._priorities.level(request.priority))
+        if not policy.default_timeout_us or policy.timeout_action is not TimeoutAction.REJECT:
+            return None
+        return queue_timeout_us(policy, request) * 1_000
+
     def push(self, pending: PendingRequest) -> None:
         """Add at the end of its level; its policy's timeout counts from its `enqueued_ns`."""
         self._next_ticket += 1
@@ -117,6 +134,7 @@ class RequestQueue:
             level = self._levels[number] = _Level(self._priorities.policy(number))
             insort(self._order, number)
         level.fresh[pending.ticket] = pending
+        level.fresh_items += pending.batch_size
         self._size += 1
         if level.policy.default_timeout_us:
             timeout_us = queue_timeout_us(level.policy, pending.request)
@@ -173,11 +191,12 @@ class RequestQueue:
 class _Level:
     """The requests of one level: those within their timeout, then those past it."""
 
-    __slots__ = ("delayed", "fresh", "policy")
+    __slots__ = ("delayed", "fresh", "fresh_items", "policy")
 
     def __init__(self, policy: QueuePolicy) -> None:
         self.policy = policy
         self.fresh: OrderedDict[int, PendingRequest] = OrderedDict()
+        self.fresh_items = 0  # batch items of `fresh`
         self.delayed: OrderedDict[int, PendingRequest] = OrderedDict()
 
     def __len__(self) -> int:
@@ -187,10 +206,19 @@ class _Level:
         return chain(self.fresh.values(), self.delayed.values())
 
     def popleft(self) -> PendingRequest:
-        return (self.fresh or self.delayed).popitem(last=False)[1]
+        if not self.fresh:
+            return self.delayed.popitem(last=False)[1]
+        pending = self.fresh.popitem(last=False)[1]
+        self.fresh_items -= pending.batch_size
+        return pending
 
     def discard(self, ticket: int) -> bool:
-        return self.fresh.pop(ticket, None) is not None or self.delayed.pop(ticket, None) is not None
+        pending = self.fresh.pop(ticket, None)
+        if pending is None:
+            return self.delayed.pop(ticket, None) is not None
+        self.fresh_items -= pending.batch_size
+        return True
 
     def delay(self, ticket: int) -> None:
-        self.delayed[ticket] = self.fresh.pop(ticket)
+        pending = self.delayed[ticket] = self.fresh.pop(ticket)
+        self.fresh_items -= pending.batch_size

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import UnavailableError
+from naiad.core.errors import ResourceExhaustedError, UnavailableError
 from naiad.scheduling.base import SchedulerBase
 from naiad.scheduling.batching import Run, Wait, next_batch
 from naiad.scheduling.deadlines import earliest
 from naiad.scheduling.queue import RequestQueue
-from naiad.telemetry.statistics import FailureReason
+from naiad.telemetry.statistics import FailureReason, RefusalReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from naiad.core.clock import Clock
     from naiad.core.tensors import ModelKey
     from naiad.runtime.session import Session
+    from naiad.scheduling.admission import Admission
     from naiad.scheduling.batching import BatchPolicy
     from naiad.scheduling.policies import PriorityLevels
     from naiad.scheduling.queue import PendingRequest
@@ -39,6 +40,7 @@ class BatchScheduler(SchedulerBase):
         clock: Clock,
         levels: PriorityLevels | None = None,
         preserve_ordering: bool = False,
+        admission: Admission | None = None,
     ) -> None:
         """Start one instance thread for each (name, session).
 
@@ -52,6 +54,7 @@ class BatchScheduler(SchedulerBase):
             clock: the monotonic clock of deadlines and delays.
             levels: priority levels and their queue policies; None for one level without limits.
             preserve_ordering: answer in the order in which requests came.
+            admission: refuses requests that would wait beyond their deadlines; None lets them wait.
         """
         super().__init__(
             key,
@@ -64,6 +67,7 @@ class BatchScheduler(SchedulerBase):
         )
         self._policy = policy
         self._queue = RequestQueue(levels)
+        self._admission = admission
 
     @property
     def queued(self) -> int:
@@ -74,8 +78,30 @@ class BatchScheduler(SchedulerBase):
         if self._queue.full_level(pending.request) is not None:
             # No word more: clients compare the text, and the limit stands in the model's config.
             raise self._full(pending.request)
+        if self._admission is not None and self._admission.ready:
+            self._check_deadline(self._admission, pending)
         pending.shape_key = self._layout.shape_key(pending.request)
         self._queue.push(pending)
+
+    def _check_deadline(self, admission: Admission, pending: PendingRequest) -> None:
+        timeout_ns = self._queue.timeout_ns(pending.request)
+        if pending.deadline_ns is None and timeout_ns is None:
+            return
+        if self._idle and not self._queue:
+            return  # it runs at once, or joins what comes within the queue delay
+        try:
+            admission.check(
+                self._queue.ahead(pending.request),
+                pending.batch_size,
+                deadline_ns=pending.deadline_ns,
+                timeout_ns=timeout_ns,
+                idle=len(self._idle),
+                running=self._running.values(),
+                now_ns=pending.arrived_ns,
+            )
+        except ResourceExhaustedError:
+            self._statistics.record_refused(RefusalReason.DEADLINE)
+            raise
 
     def _work(self, now_ns: int) -> int | None:
         for pending in self._queue.pop_timed_out(now_ns):
@@ -84,8 +110,10 @@ class BatchScheduler(SchedulerBase):
         while self._idle:
             decision = next_batch(self._queue, now_ns, self._policy)
             if isinstance(decision, Run):
-                self._start(self._idle[-1], self._queue.pop(decision.take), decision.reason)
-                continue
+                instance = next(filter(self._may_start, reversed(self._idle)), None)
+                if instance is not None:
+                    self._start(instance, self._queue.pop(decision.take), decision.reason)
+                    continue
             if isinstance(decision, Wait):
                 until_ns = decision.until_ns
             break

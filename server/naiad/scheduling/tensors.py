@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.core.tensors import WILDCARD
+from naiad.scheduling.ragged import RaggedLayout
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -25,20 +27,28 @@ class BatchLayout:
         self.output_names = tuple(sorted(output.name for output in config.outputs))
         self._all_inputs_required = not any(spec.optional for spec in config.inputs)
         inputs = (*config.inputs, *(config.sequence_batching.inputs if config.sequence_batching else ()))
-        self._ragged_inputs = tuple(spec.name for spec in inputs if WILDCARD in spec.dims)
+        self._variable_inputs = tuple(
+            spec.name for spec in inputs if WILDCARD in spec.dims and not spec.ragged
+        )
+        self.ragged = RaggedLayout(config)
         self._input_reshape = {spec.name: spec.reshape for spec in config.inputs if spec.reshape is not None}
         self._output_reshape = {spec.name: spec for spec in config.outputs if spec.reshape is not None}
 
     def shape_key(self, request: InferRequest) -> Hashable:
-        """Two requests share a batch only if these are equal: same inputs present, same variable shapes."""
-        if not self._ragged_inputs and self._all_inputs_required:
+        """Two requests share a batch only if these are equal: same inputs present, same variable shapes.
+
+        Ragged inputs need not agree.
+        """
+        if not self._variable_inputs and self._all_inputs_required:
             return None
         inputs = request.inputs
-        shapes = tuple(inputs[name].shape[1:] for name in self._ragged_inputs if name in inputs)
+        shapes = tuple(inputs[name].shape[1:] for name in self._variable_inputs if name in inputs)
         return shapes if self._all_inputs_required else (shapes, tuple(sorted(inputs)))
 
     def graph_input(self, name: str, array: Array) -> Array:
-        """The array in the shape that the graph wants (the config's `reshape`)."""
+        """The array in the shape that the graph wants: the config's `reshape`, flat for a ragged input."""
+        if name in self.ragged.inputs:
+            return array.reshape(-1)
         reshape = self._input_reshape.get(name)
         if reshape is None:
             return array
@@ -76,20 +86,28 @@ class BatchBuffer:
         self._arrays: dict[str, Array] = {}
 
     def place(self, requests: Sequence[InferRequest]) -> dict[str, Array]:
-        """The batch's inputs: a lone request's own arrays, else all requests' rows one after the other."""
+        """The batch's inputs: a lone request's own arrays, else all requests' rows one after the other.
+
+        Of a ragged input all elements lie one after the other. What describes the batch is added.
+        """
         layout = self._layout
         if len(requests) == 1:
-            return {name: layout.graph_input(name, array) for name, array in requests[0].inputs.items()}
-        total = sum(request.batch_size for request in requests)
-        return {
-            name: layout.graph_input(
-                name, self._join(name, [request.inputs[name] for request in requests], total)
-            )
-            for name in requests[0].inputs
-        }
+            inputs = {name: layout.graph_input(name, array) for name, array in requests[0].inputs.items()}
+        else:
+            inputs = {
+                name: layout.graph_input(
+                    name, self._join(name, [request.inputs[name] for request in requests])
+                )
+                for name in requests[0].inputs
+            }
+        inputs.update(layout.ragged.batch_inputs(requests))
+        return inputs
 
-    def _join(self, name: str, rows: list[Array], total: int) -> Array:
+    def _join(self, name: str, rows: list[Array]) -> Array:
+        if name in self._layout.ragged.inputs:
+            rows = [array.reshape(-1) for array in rows]
         first = rows[0]
+        total = sum(map(len, rows))
         if first.dtype.hasobject:
             return np.concatenate(rows)  # a buffer would keep the texts alive
         buffer = self._arrays.get(name)
@@ -110,32 +128,48 @@ def split(
     """Give each request its rows of the outputs it asked for, as views.
 
     Raises:
-        InternalError: an output's first dimension is not the batch's size, so rows cannot be told apart.
+        InternalError: an output's first dimension is not the batch's size, so rows cannot be told apart; or
+            the elements of one that is cut by its requests' shapes are more or fewer than those shapes have.
     """
-    client = {name: layout.client_output(name, array) for name, array in outputs.items()}
-    if layout.batched:
-        _check_rows(client, sum(request.batch_size for request in requests))
-    if len(requests) == 1:
-        return [_chosen(client, requests[0])]
-    answers = []
-    start = 0
-    for request in requests:
-        stop = start + request.batch_size
-        answers.append({name: array[start:stop] for name, array in _chosen(client, request).items()})
-        start = stop
-    return answers
+    parts = _parts(layout, outputs, requests)
+    return [_chosen(part, request) for part, request in zip(parts, requests, strict=True)]
 
 
-def _check_rows(outputs: dict[str, Array], total: int) -> None:
+def _parts(
+    layout: BatchLayout, outputs: dict[str, Array], requests: Sequence[InferRequest]
+) -> list[dict[str, Array]]:
+    """Each request's part of every output, in the shapes that the config promises to callers."""
+    scattered = layout.ragged.outputs
+    stops = list(accumulate([request.batch_size for request in requests]))
+    parts: list[dict[str, Array]] = [{} for _ in requests]
     for name, array in outputs.items():
-        if array.shape[0] != total:
-            raise InternalError(
-                f"output '{name}' has shape {list(array.shape)} for a batch of {total}: "
-                "its first dimension must be the batch's size"
-            )
+        if name in scattered:
+            pieces = layout.ragged.scatter(name, array, requests)
+            for part, piece in zip(parts, pieces, strict=True):
+                part[name] = layout.client_output(name, piece)
+            continue
+        client = layout.client_output(name, array)
+        if layout.batched:
+            _check_rows(name, client, stops[-1])
+        if len(parts) == 1:
+            parts[0][name] = client
+            continue
+        start = 0
+        for part, stop in zip(parts, stops, strict=True):
+            part[name] = client[start:stop]
+            start = stop
+    return parts
 
 
 def _chosen(outputs: dict[str, Array], request: InferRequest) -> dict[str, Array]:
     if request.outputs is None:
         return outputs
     return {name: outputs[name] for name in sorted(request.outputs)}
+
+
+def _check_rows(name: str, array: Array, total: int) -> None:
+    if array.shape[0] != total:
+        raise InternalError(
+            f"output '{name}' has shape {list(array.shape)} for a batch of {total}: "
+            "its first dimension must be the batch's size"
+        )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as pb
 
     from naiad.config.model_config import ModelConfig
-    from naiad.core.tensors import Array, InferResponse
+    from naiad.core.tensors import Array, InferResponse, Parameter
     from naiad.services.shared_memory.regions import Lease, Regions
 
 HEAVY_TEXTS = 4_096
@@ -41,13 +41,14 @@ class AnswerTensor:
 
 @dataclass(slots=True)
 class InferAnswer:
-    """An answered request: who answered, and its outputs sorted by name."""
+    """An answered request: who answered, its outputs sorted by name, and parameters if there are any."""
 
     model_name: str
     model_version: str
     id: str
     response: InferResponse
     tensors: list[AnswerTensor] = field(default_factory=list)
+    parameters: Mapping[str, Parameter] | None = None
 
 
 @dataclass(slots=True)

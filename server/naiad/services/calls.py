@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
+"""What is told to whoever comes while the server drains; Triton's words."""
+
 QUIET_S = 0.1
 """For so long no call may have come before a drained server closes its port."""
 

@@ -96,6 +96,26 @@ def model_statistics(manager: ModelManager, name: str, version: int | None) -> p
     return pb.ModelStatisticsResponse(model_stats=[_statistics(serving) for serving in found])
 
 
+BATCH_REASONS = "naiad-batch-reasons"
+"""Trailing metadata of the statistics of one model, an entry a version: its number, and runs by reason."""
+
+_MAX_VERSIONS = 32  # trailers hold 8 KiB
+
+
+def reason_metadata(manager: ModelManager, name: str, version: int | None) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata: why the batches of a model's versions were formed, as `2 preferred=10 delay=3`.
+
+    Triton's message of statistics has no place for it.
+    """
+    found = [serving for serving in manager.ready_versions(name) if version in (None, serving.key.version)]
+    return tuple((BATCH_REASONS, _reasons(serving)) for serving in found[-_MAX_VERSIONS:])
+
+
+def _reasons(serving: ServingVersion) -> str:
+    counts = (f"{why}={count}" for why, count in serving.statistics.batch_reasons.items() if count)
+    return " ".join((str(serving.key.version), *counts))
+
+
 def _duration(duration: Duration) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=duration.count, ns=duration.ns)
 
@@ -115,8 +135,8 @@ def _statistics(serving: ServingVersion) -> pb.ModelStatistics:
             compute_input=_duration(counted.compute_input),
             compute_infer=_duration(counted.compute_infer),
             compute_output=_duration(counted.compute_output),
-            cache_hit=pb.StatisticDuration(),
-            cache_miss=pb.StatisticDuration(),
+            cache_hit=_duration(counted.cache.hit) if counted.cache else pb.StatisticDuration(),
+            cache_miss=_duration(counted.cache.miss) if counted.cache else pb.StatisticDuration(),
         ),
         batch_stats=[
             pb.InferBatchStatistics(

@@ -15,7 +15,7 @@ from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
 from naiad.services.forwarding import forwarded
 from naiad.services.replies import to_protobuf
-from naiad.services.status import rpc, status_of
+from naiad.services.status import rpc, status_of, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.telemetry.tracing import FrontEnd
 
@@ -83,7 +83,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """See `TritonService.server_metadata`."""
         return self._triton.server_metadata()
 
-    @rpc
+    @work_rpc
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
@@ -92,7 +92,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             context.set_trailing_metadata(catalog.provider_metadata(handle))
             return self._triton.model_metadata(request)
 
-    @rpc
+    @work_rpc
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """See `TritonService.model_config`."""
         return self._triton.model_config(request)
@@ -101,8 +101,11 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
-        """See `TritonService.model_statistics`."""
-        return self._triton.model_statistics(request)
+        """See `TritonService.model_statistics`; of one model, the reasons for its batches go beside it."""
+        statistics = self._triton.model_statistics(request)
+        if request.name:
+            context.set_trailing_metadata(self._triton.batch_reasons(request))
+        return statistics
 
     @rpc
     async def RepositoryIndex(
@@ -179,7 +182,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """See `TritonService.log_settings`."""
         return self._triton.log_settings(request)
 
-    @rpc
+    @work_rpc
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Run one request."""
         call = self._call(context)

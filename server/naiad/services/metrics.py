@@ -19,7 +19,6 @@ from starlette.routing import Route
 from naiad import __version__
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import UnavailableError
-from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.states import ReadyState
 from naiad.services.http.connection import Connection
 from naiad.services.http.settings import HttpSettings
@@ -67,7 +66,9 @@ class ManagerView:
     def versions(self) -> Iterator[VersionView]:
         """Every version that serves, by name and number."""
         for name in self._manager.model_names():
-            yield from map(_view, self._manager.ready_versions(name))
+            ready = self._manager.ready_versions(name)
+            # Two samples of one name and labels would spoil the whole scrape.
+            yield from (_view(serving, is_only=len(ready) == 1) for serving in ready)
 
     def states(self) -> Iterator[VersionState]:
         """Every version that serves or should; a model that could not be read has one without a number."""
@@ -76,11 +77,11 @@ class ManagerView:
                 yield VersionState(model.name, None, ready=False)
             for number, entry in sorted(model.versions.items()):
                 # What was unloaded on purpose is not missing.
-                if entry.reason != UNLOADED:
+                if not entry.is_out_on_purpose:
                     yield VersionState(model.name, number, ready=entry.state is ReadyState.READY)
 
 
-def _view(serving: ServingVersion) -> VersionView:
+def _view(serving: ServingVersion, *, is_only: bool) -> VersionView:
     message = serving.config.message
     return VersionView(
         model=serving.key.name,
@@ -92,6 +93,7 @@ def _view(serving: ServingVersion) -> VersionView:
         load_seconds=serving.load_seconds,
         tags=dict(message.metric_tags) if message is not None else {},
         gpus=tuple(gpu for group in serving.config.instance_groups for gpu in group.gpus),
+        triton_version=1 if is_only and serving.config.ensemble is not None else None,
     )
 
 

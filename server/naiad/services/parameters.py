@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InvalidArgumentError
+from naiad.services.explain import EXPLAIN, is_explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,8 @@ class RequestParameters:
     """What a request's parameters say; the defaults are those of a request without any.
 
     `priority` 0 leaves it to the model, 1 is the highest. `timeout_us` is for the model's queue policy; 0
-    says nothing. `sequence_id` 0 or "" belongs to no sequence. `custom` are the caller's own keys.
+    says nothing. `sequence_id` 0 or "" belongs to no sequence. `explain` asks that the answer says how it
+    came about. `custom` are the caller's own keys.
     """
 
     priority: int = 0
@@ -44,6 +46,7 @@ class RequestParameters:
     sequence_id: int | str = 0
     sequence_start: bool = False
     sequence_end: bool = False
+    explain: bool = False
     custom: Mapping[str, Parameter] | None = None
 
 
@@ -82,6 +85,7 @@ def read_parameters(
         sequence_id=sequence_id if isinstance(sequence_id, str) else int(sequence_id) & _UINT64,
         sequence_start=bool(known.get("sequence_start", False)),
         sequence_end=bool(known.get("sequence_end", False)),
+        explain=is_explained(custom.pop(EXPLAIN, None)),
         custom=custom or None,
     )
 

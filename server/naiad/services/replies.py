@@ -10,6 +10,9 @@ from naiad.core.errors import InvalidArgumentError
 from naiad.services.contents import raw_contents
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from naiad.core.tensors import Parameter
     from naiad.services.answer import InferAnswer
 
 ENVELOPE_BYTES = 128
@@ -27,12 +30,20 @@ def to_protobuf(answer: InferAnswer, max_bytes: int) -> pb.ModelInferResponse:
     reply = pb.ModelInferResponse(
         model_name=answer.model_name, model_version=answer.model_version, id=answer.id
     )
+    if answer.parameters:
+        _add_parameters(reply, answer.parameters)
     for tensor in answer.tensors:
         reply.outputs.add(name=tensor.name, datatype=tensor.datatype.value, shape=tensor.shape)
         array = tensor.array
         reply.raw_output_contents.append(b"" if array is None else raw_contents(array, tensor.datatype))
     _check_size(reply.ByteSize(), max_bytes)
     return reply
+
+
+def _add_parameters(reply: pb.ModelInferResponse, parameters: Mapping[str, Parameter]) -> None:
+    for key, value in parameters.items():
+        kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+        setattr(reply.parameters[key], kinds[type(value)], value)
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -10,6 +10,7 @@ import grpc
 import structlog
 
 from naiad.core import errors
+from naiad.services.calls import SHUTTING_DOWN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +27,9 @@ Response = TypeVar("Response")
 
 MAX_MESSAGE = 2_000
 """Bytes of an error's text that reach the caller: trailers hold 8 KiB, and threefold what is not ASCII."""
+
+RETRY_PUSHBACK = "grpc-retry-pushback-ms"
+"""The trailer that tells gRPC clients when to try again."""
 
 
 class UndecodableError(errors.InvalidArgumentError):
@@ -57,10 +61,16 @@ _CODES: dict[type[errors.NaiadError], grpc.StatusCode] = {
 
 
 class Status(NamedTuple):
-    """What a failed call is told."""
+    """What a failed call is told; `retry_after_ms` is when another try may succeed, if that is known."""
 
     code: grpc.StatusCode
     message: str
+    retry_after_ms: int | None = None
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """The trailing metadata: what gRPC's own retry policies wait for before they try again."""
+        return () if self.retry_after_ms is None else ((RETRY_PUSHBACK, str(self.retry_after_ms)),)
 
 
 def status_of(error: Exception, **call: str) -> Status:
@@ -74,10 +84,14 @@ def status_of(error: Exception, **call: str) -> Status:
     for kind in type(error).__mro__:
         if kind in _CODES:
             _log_expected(error, _CODES[kind], known)
-            return Status(_CODES[kind], _bounded(str(error)))
+            return Status(_CODES[kind], _bounded(str(error)), _retry_after_ms(error))
     incident = secrets.token_hex(4)
     log.error("unexpected error", incident=incident, **known, who="naiad developers", exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
+
+
+def _retry_after_ms(error: Exception) -> int | None:
+    return error.retry_after_ms if isinstance(error, errors.NaiadError) else None
 
 
 def _log_expected(error: Exception, code: grpc.StatusCode, call: dict[str, str]) -> None:
@@ -104,7 +118,7 @@ def code_number(status: Status) -> int:
 async def abort(context: Context, error: Exception, **call: str) -> NoReturn:
     """End a call with the error's status; `call` as in `status_of`."""
     status = status_of(error, **call, peer=context.peer())
-    await context.abort(status.code, status.message)
+    await context.abort(status.code, status.message, status.trailers)
 
 
 def _model_of(request: object) -> str:
@@ -113,15 +127,29 @@ def _model_of(request: object) -> str:
     return name if isinstance(name, str) else ""
 
 
-def rpc(
-    handler: Callable[[Service, Request, Context], Awaitable[Response]],
-) -> Callable[[Service, Request, Context], Awaitable[Response]]:
-    """Count an RPC as at work, and end it with the table's status for whatever it raises."""
+if TYPE_CHECKING:
+    Handler = Callable[[Service, Request, Context], Awaitable[Response]]
 
+
+def rpc(handler: Handler[Service, Request, Response]) -> Handler[Service, Request, Response]:
+    """Count an RPC as at work, and end it with the table's status for whatever it raises."""
+    return _answered(handler, is_work=False)
+
+
+def work_rpc(handler: Handler[Service, Request, Response]) -> Handler[Service, Request, Response]:
+    """The same for an RPC that asks for a model: it is refused if it comes while the server drains."""
+    return _answered(handler, is_work=True)
+
+
+def _answered(
+    handler: Handler[Service, Request, Response], *, is_work: bool
+) -> Handler[Service, Request, Response]:
     @functools.wraps(handler)
     async def answered(service: Service, request: Request, context: Context) -> Response:
         accepted = service.calls.begin()
         try:
+            if is_work and not accepted:
+                raise errors.UnavailableError(SHUTTING_DOWN)  # noqa: TRY301  # one way out for all errors
             return await handler(service, request, context)
         except Exception as error:  # noqa: BLE001  # the status table decides
             await abort(context, error, method=handler.__name__, model=_model_of(request))

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from naiad.core.errors import UnavailableError
-from naiad.dataplane.inference import SHUTTING_DOWN
+from naiad.services.calls import SHUTTING_DOWN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine

@@ -18,6 +18,7 @@ from naiad.services import catalog, settings
 from naiad.services.answer import Placements, is_heavy_response, make_answer
 from naiad.services.contents import bind_contents
 from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
+from naiad.services.explain import explanation
 from naiad.services.off_loop import off_loop
 from naiad.services.parameters import read_parameters
 
@@ -115,6 +116,10 @@ class TritonService:
     def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """Counts and times of one model, or of all ready ones."""
         return catalog.model_statistics(self._manager, request.name, parse_version(request.version))
+
+    def batch_reasons(self, request: pb.ModelStatisticsRequest) -> tuple[tuple[str, str], ...]:
+        """Why the batches of the model that the request names were formed; see `catalog.reason_metadata`."""
+        return catalog.reason_metadata(self._manager, request.name, parse_version(request.version))
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version with its state and, if it is not ready, the reason; models not loaded by name."""
@@ -266,7 +271,7 @@ class TritonService:
             if trace is not None:
                 trace.finish(None, error)
             raise
-        return Admitted(message, handle, placements, future, trace)
+        return Admitted(message, handle, placements, future, trace, explain=parameters.explain)
 
     def _is_ready(self, name: str) -> bool:
         return self._manager.is_ready(name, None)
@@ -279,7 +284,7 @@ class TritonService:
 class Admitted:
     """A request that was accepted and is queued or runs. Leaving it releases what it holds."""
 
-    __slots__ = ("_future", "_handle", "_message", "_placements", "_trace")
+    __slots__ = ("_explain", "_future", "_handle", "_message", "_placements", "_trace")
 
     def __init__(
         self,
@@ -288,12 +293,15 @@ class Admitted:
         placements: Placements,
         future: asyncio.Future[InferResponse],
         trace: RequestTrace | None,
+        *,
+        explain: bool = False,
     ) -> None:
         self._message = message
         self._handle = handle
         self._placements = placements
         self._future = future
         self._trace = trace
+        self._explain = explain
 
     def __enter__(self) -> Self:
         return self
@@ -330,7 +338,10 @@ class Admitted:
             self._handle.labels,
         )
         # What is written to shared memory is written when this is left, or its region could be gone.
-        return await off_loop(make) if is_heavy_response(response, self._placements) else make()
+        answer = await off_loop(make) if is_heavy_response(response, self._placements) else make()
+        if self._explain:
+            answer.parameters = explanation(response, self._handle)
+        return answer
 
 
 def _only_all_repositories(repository_name: str) -> None:

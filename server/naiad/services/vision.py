@@ -10,7 +10,7 @@ from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane.faces import EncodedImage, RawPixels
 from naiad.services.conversion import parse_version
 from naiad.services.inference import deadline_ns
-from naiad.services.status import code_number, rpc, status_of
+from naiad.services.status import code_number, rpc, status_of, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
@@ -46,12 +46,12 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         self._config = config
         self.calls = calls
 
-    @rpc
+    @work_rpc
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:
         """Find the faces of one image."""
         return await self._detect(request, deadline_ns(context))
 
-    @rpc
+    @work_rpc
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Turn faces of one image into vectors."""
         return await self._embed(request, deadline_ns(context))

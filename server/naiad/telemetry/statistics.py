@@ -40,6 +40,7 @@ class RefusalReason(Enum):
 
     QUEUE_FULL = "queue_full"
     STOPPING = "stopping"
+    DEADLINE = "deadline"  # it would have waited beyond its deadline or its queue timeout
 
 
 @dataclass(slots=True)
@@ -115,8 +116,9 @@ class VersionStatistics:
 
     The five `…_counts` are histograms over `LATENCY_BOUNDS_NS`, one count a bucket and a last one for what is
     longer: of answered requests (`request`, `queue`) and of executions (`compute_…`), where a batch of eight
-    counts once. `first_response` and `summaries` are None unless they are asked for, `cache` unless whoever
-    gave the version a response cache has set it.
+    counts once. `batch_reasons` counts executions by why their batch was formed. `first_response` and
+    `summaries` are None unless they are asked for, `cache` unless whoever gave the version a response cache
+    has set it.
     """
 
     __slots__ = (
@@ -127,6 +129,7 @@ class VersionStatistics:
         "_queue_ns",
         "_success_count",
         "_success_ns",
+        "batch_reasons",
         "batches",
         "cache",
         "compute_infer_counts",
@@ -142,6 +145,9 @@ class VersionStatistics:
         "refusals",
         "request_counts",
         "summaries",
+        "terminated_count",
+        "wasted_items",
+        "wasted_ns",
     )
 
     def __init__(
@@ -158,6 +164,7 @@ class VersionStatistics:
         self.execution_count = 0
         self.fail = Duration()
         self.batches: dict[int, BatchStatistics] = {}
+        self.batch_reasons: dict[str, int] = {}
         self.failures = dict.fromkeys(FailureReason, 0)
         self.refusals = dict.fromkeys(RefusalReason, 0)
         self.request_counts = _counts()
@@ -169,6 +176,9 @@ class VersionStatistics:
         self.first_response = None if bounds is None else LatencyHistogram(bounds)
         self.summaries = LatencySummaries() if summaries else None
         self.cache: CacheStatistics | None = None
+        self.terminated_count = 0
+        self.wasted_items = 0
+        self.wasted_ns = 0
         self._success_count = 0
         self._success_ns = 0
         self._queue_ns = 0
@@ -205,9 +215,13 @@ class VersionStatistics:
         """The time spent splitting outputs, once for each request of a batch."""
         return Duration(self._computed_count, self._compute_output_ns)
 
-    def record_execution(self, batch_size: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
-        """One batch ran."""
+    def record_execution(
+        self, batch_size: int, input_ns: int, infer_ns: int, output_ns: int, reason: str = ""
+    ) -> None:
+        """One batch ran; `reason` is why it was formed."""
         self.execution_count += 1
+        if reason:
+            self.batch_reasons[reason] = self.batch_reasons.get(reason, 0) + 1
         row = self.batches.get(batch_size)
         if row is None:
             row = self.batches[batch_size] = BatchStatistics()
@@ -237,11 +251,41 @@ class VersionStatistics:
         if self.summaries is not None:
             self.summaries.add(end - queued, times.queue_ns, times)
 
-    def record_cache_hit(self, total_ns: int, queue_ns: int, lookup_ns: int) -> None:
-        """One request was answered from the response cache, without a run."""
+    def record_composed(
+        self,
+        times: InferTimes,
+        batch_size: int,
+        reason: str,
+        *,
+        input_ns: int,
+        infer_ns: int,
+        output_ns: int,
+    ) -> None:
+        """One request of an ensemble was answered: one execution, its phases the sums over its steps.
+
+        It waited nowhere itself, as in Triton: its steps' waiting is in the statistics of their models.
+        """
+        self.record_execution(batch_size, input_ns, infer_ns, output_ns, reason)
+        self._computed_count += 1
+        self.inference_count += batch_size
+        self._compute_input_ns += input_ns
+        self._compute_infer_ns += infer_ns
+        self._compute_output_ns += output_ns
+        total_ns = times.compute_end_ns - times.queued_ns
+        self._answered(total_ns, 0)
+        if self.summaries is not None:
+            self.summaries.add(total_ns, 0, times)
+
+    def record_cache_hit(
+        self, total_ns: int, queue_ns: int, lookup_ns: int, now_ns: int | None = None
+    ) -> None:
+        """One request was answered from the response cache, without a run; at `now_ns`, for the summaries."""
         assert self.cache is not None, "a version without a response cache"
         self.cache.hit.add(lookup_ns)
         self._answered(total_ns, queue_ns)
+        if self.summaries is not None and now_ns is not None:
+            self.summaries.request.add(total_ns, now_ns)
+            self.summaries.queue.add(queue_ns, now_ns)
 
     def record_cache_miss(self, ns: int) -> None:
         """The response cache did not have an answer; `ns` is its lookup and its insertion."""
@@ -253,6 +297,15 @@ class VersionStatistics:
         self.last_inference_ms = time.time_ns() // 1_000_000
         self.fail.add(total_ns)
         self.failures[reason] += 1
+
+    def record_wasted(self, batch_items: int, ns: int) -> None:
+        """Some of a batch was computed that nobody waited for any more; `ns` is its share of the time."""
+        self.wasted_items += batch_items
+        self.wasted_ns += ns
+
+    def record_terminated(self) -> None:
+        """One run was ended before its time, because all its callers had left."""
+        self.terminated_count += 1
 
     def record_refused(self, reason: RefusalReason) -> None:
         """One request was not accepted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import ExitStack
 
 import atheris
 from fuzz.models import MODELS
@@ -43,8 +44,9 @@ def one_input(data: bytes) -> None:
         parse_version(message.model_version)
         parameters = read_parameters(message.parameters)
         outputs = check_declared(message, config)
-        contents = bind_contents(message, None, REGIONS)
-        request = to_domain(message, config, parameters, outputs, contents, deadline_ns=None)
+        with ExitStack() as leases:
+            contents = bind_contents(message, None, REGIONS, leases)
+            request = to_domain(message, config, parameters, outputs, contents, deadline_ns=None)
     except NaiadError:
         return
     for tensor in message.inputs:

@@ -97,7 +97,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
         "version": {"version", "file", "plan", "problem", "graph_inputs", "graph_outputs"},
     }
     assert set(plan) == {
-        *("inputs", "outputs", "completed", "unserved_outputs", "batching", "instances"),
+        *("inputs", "outputs", "completed", "unserved_outputs", "batching", "instances", "scheduling"),
         *("execution_providers", "fallbacks", "vision", "warnings", "notes"),
     }
     assert plan["inputs"] == [
@@ -113,7 +113,9 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
         *("merging", "max_batch_size", "preferred_batch_sizes", "max_queue_delay_us"),
         *("max_queue_size", "fixed_tensors", "explanation"),
     }
-    assert set(plan["instances"]) == {"groups", "count", "intra_op_threads", "inter_op_threads"}
+    assert set(plan["instances"]) == {
+        *("groups", "count", "intra_op_threads", "inter_op_threads", "active", "placement"),
+    }
     assert set(plan["vision"]) == {"task", "input", "detect", "embed"}
     assert plan["vision"]["task"] == "embed"
     assert content["format"] == 1

@@ -49,7 +49,7 @@ def test_every_setting_is_in_one_group() -> None:
     ("flags", "words"),
     [
         (["--grpc-prot=1"], "error: unknown flag --grpc-prot; did you mean --grpc-port"),
-        (["--rate-limit", "execution_count"], "error: --rate-limit=execution_count is not supported"),
+        (["--model-namespacing", "true"], "error: --model-namespacing=true is not supported"),
         (["--http-port=8001"], "at the same address and port"),
         ([], "error: --model-repository is required"),
     ],

@@ -59,6 +59,7 @@ def test_every_setting_can_be_given_and_every_boolean_alone() -> None:
         ("--grpc-port", "--grpc-port needs a value"),
         ("--model-repository=", "--model-repository needs a value, and it is empty"),
         ("--trace-rate=1 --trace-config=level=OFF", "--trace-rate and --trace-config exclude each other"),
+        ("--cache-config=local,size=1 --response-cache-byte-size=1", "exclude each other"),
         ("--trace-config level=OFF --trace-file f", "--trace-file and --trace-config exclude each other"),
     ],
 )
@@ -77,6 +78,17 @@ def test_trace_flags_of_old_become_entries_of_the_new_one_with_a_warning() -> No
     }
     assert line.warnings[0] == "--trace-file is deprecated: the same as --trace-config triton,file=VALUE"
     assert len(line.warnings) == 5
+
+
+def test_the_cache_size_of_old_is_the_size_of_the_local_cache_and_0_none() -> None:
+    line = parse("--response-cache-byte-size=1048576")
+    assert line.flags == {"cache_config": ["local,size=1048576"]}
+    assert line.warnings == [
+        "--response-cache-byte-size is deprecated: the same as --cache-config local,size=VALUE"
+    ]
+    assert parse("--response-cache-byte-size=0 --cache-config=local,size=2").flags == {
+        "cache_config": ["local,size=2"]
+    }
 
 
 @pytest.mark.parametrize(

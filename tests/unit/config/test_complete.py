@@ -105,7 +105,7 @@ def test_a_graph_dimension_of_zero_is_refused_as_dims(model_folder: Callable[...
 
 
 def test_warnings_of_reading_and_of_the_graph_add_up(model_folder: Callable[..., Path]) -> None:
-    config = read_model_config(model_folder("response_cache { enable: true }"))
+    config = read_model_config(model_folder("optimization { eager_batching: true }"))
     completed = complete_model_config(config, ADD_SUB_IN, [TensorSpec("y", INT32, None)])
     assert len(completed.warnings) == 2
     assert completed.warnings[0] == config.warnings[0]

@@ -104,10 +104,10 @@ def test_version_policies_are_read_as_triton_reads_them(
 
 
 def test_unhonoured_fields_and_keys_become_warnings(model_folder: Callable[..., Path]) -> None:
-    text = 'response_cache { enable: true } parameters { key: "memory.x" value { string_value: "1" } }'
+    text = 'optimization { eager_batching: true } parameters { key: "memory.x" value { string_value: "1" } }'
     warnings = read_model_config(model_folder(text)).warnings
     assert [sentence.partition(" is not honoured")[0] for sentence in warnings] == [
-        "response_cache",
+        "optimization.eager_batching",
         "parameters 'memory.x'",
     ]
 
@@ -126,7 +126,6 @@ def test_filled_in_defaults_are_no_reason_to_warn(model_folder: Callable[..., Pa
             UnsupportedError,
             "iterative_sequence is not supported",
         ),
-        ('platform: "ensemble" ensemble_scheduling {}', UnsupportedError, "platform 'ensemble'"),
         ("instance_group { kind: KIND_CPU gpus: 0 }", InvalidArgumentError, "group model_0 of model model"),
         (
             'parameters { key: "intra_op_thread_count" value { string_value: "x" } }',

@@ -30,9 +30,17 @@ def test_lists_come_from_the_environment_by_lines_and_names_also_by_colons() -> 
     assert read.trace_config == ("level=TIMESTAMPS",)
 
 
+_ITEMS = {
+    "backend_config": "default-max-batch-size=1",
+    "cache_config": "local,size=1",
+    "rate_limit_resource": "R:1:0",
+}
+"""Lists whose items are checked."""
+
+
 def test_every_list_can_be_given_in_the_environment() -> None:
     for field in filter(is_list, ServerConfig.model_fields):
-        item = "default-max-batch-size=1" if field == "backend_config" else "x"
+        item = _ITEMS.get(field, "x")
         read = server_config({"model_repository": ["/a"]}, {f"NAIAD_{field.upper()}": item})
         if field != "model_repository":
             assert getattr(read, field) == (item,)

@@ -107,29 +107,36 @@ def test_a_key_that_this_user_cannot_read_is_told(tmp_path: Path) -> None:
 
 def test_settings_that_change_nothing_are_named() -> None:
     notes = list_notes(
-        config(grpc_server_key="k.pem", strict_model_config="1", backend_config=["python,a=b"])
+        config(
+            grpc_server_key="k.pem",
+            strict_model_config="1",
+            backend_config=["python,a=b"],
+            rate_limit_resource=["R:1"],
+        )
     )
     assert [note.split("=")[0].split(" ")[0] for note in notes] == [
         "--backend-config",
         "--strict-model-config",
+        "--rate-limit-resource",
         "--grpc-server-key",
     ]
-    assert "gRPC is served in the clear" in notes[2]
+    assert "R:1 has no effect without --rate-limit=execution_count" in notes[2]
+    assert "gRPC is served in the clear" in notes[3]
 
 
 def test_a_variable_that_is_no_setting_is_named_with_what_may_be_meant() -> None:
     environment = {
         "NAIAD_GRPC_PROT": "1",
         "NAIAD_GPRC_PORT": "1",
-        "NAIAD_RATE_LIMIT": "off",
+        "NAIAD_HOST_POLICY": "0,numa-node=0",
         "NAIAD_GRPC_PORT": "1",
         "NAIAD_ZZZZZZZZ": "1",
         "PATH": "/bin",
     }
-    gprc, prot, rate, other = list_unknown_variables(environment)
+    gprc, prot, policy, other = list_unknown_variables(environment)
     assert "NAIAD_GPRC_PORT is no setting and changes nothing; did you mean NAIAD_GRPC_PORT" in gprc
     assert "did you mean NAIAD_GRPC_PORT" in prot
-    assert "instances run whenever they are free" in rate
+    assert "instances are not bound to cores" in policy
     assert other == "NAIAD_ZZZZZZZZ is no setting and changes nothing"
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from onnx import TensorProto
+from support.ensembles import ensemble_text
 from support.onnx_models import add_sub, identity
 from support.repositories import ADD_SUB_CONFIG, add_model
 
 from naiad.lifecycle.inspection import Merging, Stage
 from naiad.lifecycle.inspector import Inspector
+from naiad.repository.layout import read_folder
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import CpuBudget
 
@@ -264,3 +266,93 @@ def test_a_model_folder_that_may_not_be_listed_is_reported(tmp_path: Path) -> No
 
 def _threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+def add_ensemble(root: Path, name: str, *models: str, version: int = -1) -> None:
+    """A chain of models; those called e… are ensembles themselves."""
+    tensors = ["x", *(f"t{index}" for index in range(1, len(models))), "y"]
+    steps = [
+        (
+            model,
+            {"x" if model.startswith("e") else "INPUT0": tensors[index]},
+            {"y" if model.startswith("e") else "OUTPUT0": tensors[index + 1]},
+        )
+        for index, model in enumerate(models)
+    ]
+    (root / name / "1").mkdir(parents=True)
+    text = ensemble_text(*steps, reads=["x"], writes=["y"], version=version)
+    (root / name / "config.pbtxt").write_text(text)
+
+
+def test_an_ensemble_is_told_with_its_steps_wherever_it_lies_in_the_alphabet(tmp_path: Path) -> None:
+    for name in ("a", "z"):
+        add_model(tmp_path, name, identity(TensorProto.FLOAT, ["N", 4]), "max_batch_size: 8")
+    add_ensemble(tmp_path, "e_inner", "a", "z")
+    add_ensemble(tmp_path, "e_outer", "e_inner", "z", version=1)
+    inspection = inspect(tmp_path)
+    assert inspection.ok
+    assert [model.name for model in inspection.models] == ["a", "e_inner", "e_outer", "z"]
+    plan = inspection.models[2].versions[0].plan
+    assert plan is not None
+    assert plan.batching.merging is Merging.ENSEMBLE
+    assert plan.batching.explanation == (
+        "a request runs through 'e_inner' version 1, then 'z' version 1; each step is batched as its model says"
+    )
+    assert [(tensor.name, tensor.shape) for tensor in plan.inputs] == [("x", (-1, 4))]
+
+
+def test_a_lone_look_at_an_ensemble_finds_its_models_beside_it(tmp_path: Path) -> None:
+    add_model(tmp_path, "a", identity(TensorProto.FLOAT, ["N", 4]), "max_batch_size: 8")
+    add_ensemble(tmp_path, "e", "a")
+    inspector = Inspector(
+        OrtEnvironment.detect(), CpuBudget(1, "a test"), auto_complete=True, default_max_batch_size=4
+    )
+    assert inspector.inspect_model(read_folder(tmp_path / "e")).ok
+
+
+@pytest.mark.parametrize(
+    ("models", "version", "reason", "advice"),
+    [
+        (
+            ("nosuch",),
+            -1,
+            "ensemble e contains models that are not available or ambiguous: nosuch",
+            "put these",
+        ),
+        (
+            ("a",),
+            0,
+            "ensemble 'e' depends on 'a' whose required version 0 is not loaded.",
+            "model_version: -1",
+        ),
+        (("broken",), -1, "ensemble 'e' depends on 'broken' which has no loaded version.", "mend that model"),
+        (
+            ("small",),
+            -1,
+            "ensemble e allows maximum batch size 8, but it contains model small",
+            "correct ens",
+        ),
+        (
+            ("e",),
+            -1,
+            "circular dependency between ensembles: e -> ... -> e -> e",
+            "correct ensemble_scheduling",
+        ),
+    ],
+)
+def test_what_keeps_an_ensemble_from_serving_is_told_with_what_to_do(
+    tmp_path: Path, models: tuple[str, ...], version: int, reason: str, advice: str
+) -> None:
+    add_model(tmp_path, "a", identity(TensorProto.FLOAT, ["N", 4]), "max_batch_size: 8")
+    add_model(tmp_path, "small", identity(TensorProto.FLOAT, ["N", 4]), "max_batch_size: 2")
+    add_model(tmp_path, "broken", b"not a model", "max_batch_size: 8")
+    add_ensemble(tmp_path, "e", *models, version=version)
+    if models == ("e",):
+        (tmp_path / "e" / "config.pbtxt").write_text(
+            ensemble_text(("e", {"x": "x"}, {"y": "y"}), reads=["x"], writes=["y"])
+        )
+    found = next(model for model in inspect(tmp_path).models if model.name == "e").versions[0].problem
+    assert found is not None
+    assert found.stage is Stage.ENSEMBLE
+    assert found.reason.startswith(reason)
+    assert advice in found.advice

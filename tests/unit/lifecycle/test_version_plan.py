@@ -68,6 +68,14 @@ def test_inputs_of_any_size_limit_what_can_be_merged() -> None:
     assert "equal shape" not in batching(8, DynamicBatching()).explanation
 
 
+def test_ragged_inputs_are_merged_whatever_their_shapes() -> None:
+    ragged = TensorConfig("data", DataType.FP32, (-1,), ragged=True)
+    config = ModelConfig("m", 8, (ragged,), (), dynamic_batching=DynamicBatching())
+    explanation = describe_batching(config, ()).explanation
+    assert "the elements of 'data' lie end to end, whatever their shapes" in explanation
+    assert "equal shape" not in explanation
+
+
 def test_dynamic_batching_that_cannot_work_is_said_to_have_no_effect() -> None:
     for report in (batching(0, DynamicBatching(), fixed=FIXED), batching(1, DynamicBatching())):
         assert report.explanation.startswith("dynamic_batching has no effect")

@@ -163,9 +163,9 @@ async def test_waits_until_the_server_says_it_serves(kind: type[Either]) -> None
     with serving(FakeVisionService(), health_service=checks) as address:
         client = kind(address)
         with pytest.raises(
-            naiad_client.DeadlineExceededError, match=r"after 0\.2 s: connected, but not serving"
+            naiad_client.DeadlineExceededError, match=r"after 0\.5 s: connected, but not serving"
         ):
-            await call(client, "wait_until_ready", timeout=0.2)
+            await call(client, "wait_until_ready", timeout=0.5)
         waiting = asyncio.create_task(in_background(client, "wait_until_ready", timeout=10))
         checks.set("", SERVING)
         await waiting
@@ -185,7 +185,7 @@ async def test_waiting_for_nobody_ends_in_time(kind: type[Either]) -> None:
         pass
     client = kind(address)
     with pytest.raises(naiad_client.DeadlineExceededError, match=rf"{address} not ready.*no connection"):
-        await call(client, "wait_until_ready", timeout=0.2)
+        await call(client, "wait_until_ready", timeout=0.5)
     await closed(client)
 
 

@@ -109,3 +109,21 @@ def test_gpu_kind_without_a_gpu_is_laid_out_on_the_cpu() -> None:
 def test_unknown_gpu_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match=r"gpu id 7\. Visible GPUs: 0, 1"):
         layout(8, GPU_PLAN, instance_groups=(InstanceGroup("", InstanceKind.GPU, 1, (7,)),))
+
+
+def test_passive_instances_are_laid_out_and_take_neither_requests_nor_threads() -> None:
+    planned = layout(
+        4,
+        instance_groups=(
+            InstanceGroup("on", InstanceKind.CPU, 2),
+            InstanceGroup("off", InstanceKind.CPU, 2, passive=True),
+        ),
+    )
+    assert [instance.name for instance in planned.instances] == ["on_0", "on_1", "off_0", "off_1"]
+    assert planned.active == ("on_0", "on_1")
+    assert planned.intra_op_threads == 3, "a pool of two beside the two instances"
+
+
+def test_a_model_of_passive_groups_alone_would_never_answer_and_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="every instance group of model m is passive"):
+        layout(2, instance_groups=(InstanceGroup("off", InstanceKind.CPU, 1, passive=True),))

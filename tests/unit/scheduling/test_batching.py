@@ -49,7 +49,7 @@ def test_a_model_without_batching_runs_one_request_at_a_time() -> None:
         ((1,) * 8, Run(8, BatchReason.PREFERRED)),
         ((1,) * 12, Run(8, BatchReason.PREFERRED)),
         # Requests are never split: 5 + 5 does not fit 8, so the first goes alone.
-        ((5, 5), Run(1, BatchReason.PREFERRED)),
+        ((5, 5), Run(1, BatchReason.MISFIT)),
         ((8, 1), Run(1, BatchReason.PREFERRED)),
     ],
 )
@@ -94,6 +94,35 @@ def test_the_delay_counts_from_the_oldest_of_the_batch_even_behind_a_younger_one
 
 def test_a_request_larger_than_every_preferred_size_still_runs() -> None:
     assert next_batch(queue(7), DELAY_NS, DELAYED_FOUR) == Run(1, BatchReason.DELAY)
+
+
+def test_a_request_as_large_as_every_preferred_size_waits_for_nothing() -> None:
+    """More could only be added beyond the largest preferred size, so the delay would be in vain."""
+    assert next_batch(queue(6), 0, DELAYED_FOUR) == Run(1, BatchReason.FULL)
+    assert next_batch(queue(6, 1), 0, DELAYED_FOUR) == Run(1, BatchReason.MISFIT)
+
+
+def test_what_would_pass_the_largest_preferred_size_is_left_out_until_the_delay_is_over() -> None:
+    assert next_batch(queue(3, 3), 0, DELAYED_FOUR) == Run(1, BatchReason.MISFIT)
+    assert next_batch(queue(3, 3), DELAY_NS, DELAYED_FOUR) == Run(2, BatchReason.DELAY)
+
+
+def test_a_preferred_size_does_not_wait_for_a_larger_one() -> None:
+    policy = BatchPolicy(max_batch_size=8, preferred=(4, 8), max_queue_delay_ns=DELAY_NS)
+    assert next_batch(queue(*[1] * 6), 0, policy) == Run(4, BatchReason.PREFERRED)
+    assert next_batch(queue(*[1] * 6), DELAY_NS, policy) == Run(6, BatchReason.DELAY)
+
+
+def test_nothing_is_looked_at_behind_a_request_that_does_not_fit() -> None:
+    """5 + 1 would fit 8, but the 5 between them does not."""
+    assert next_batch(queue(5, 5, 1), DELAY_NS, DELAYED) == Run(1, BatchReason.MISFIT)
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    """Also where the largest size is none of the preferred ones."""
+    policy = BatchPolicy(max_batch_size=8, preferred=(3,), max_queue_delay_ns=DELAY_NS)
+    assert next_batch(queue(8), 0, policy) == Run(1, BatchReason.FULL)
+    assert next_batch(queue(*[1] * 8), DELAY_NS, policy) == Run(8, BatchReason.FULL)
 
 
 items = st.lists(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from naiad.config.model_config import DynamicBatching, QueuePolicy, TimeoutAction
 from naiad.core.tensors import InferRequest
+from naiad.scheduling.admission import Ahead
 from naiad.scheduling.policies import PriorityLevels
 from naiad.scheduling.queue import FullLevel, PendingRequest, RequestQueue
 
@@ -172,3 +173,28 @@ def test_nothing_is_lost_doubled_or_reordered_within_a_level(
                 assert tickets == sorted(tickets)
     left += queue.clear()
     assert sorted(id(item) for item in left) == sorted(id(item) for item in pushed)
+
+
+def test_what_leaves_before_a_request_is_counted_by_level_without_what_was_moved_back() -> None:
+    queue = RequestQueue(levels(2, default=2, level2=DELAY))
+    late, first, second = pending("a"), pending("b", priority=1), pending("c", now_ns=US)
+    first.batch_size = 3
+    filled(queue, late, first, second)
+    above, below = (InferRequest("m", None, {}, priority=number) for number in (1, 2))
+    assert (queue.ahead(above), queue.ahead(below)) == (Ahead(1, 3), Ahead(3, 5))
+    queue.pop_timed_out(US)
+    assert queue.ahead(below) == Ahead(2, 4), "the one that came first was moved back"
+    assert queue.discard(second)
+    assert queue.ahead(below) == Ahead(1, 3)
+    assert queue.pop(1) == [first]
+    assert queue.pop(1) == [late]
+    assert queue.ahead(below) == Ahead(0, 0)
+
+
+def test_only_a_policy_that_rejects_limits_how_long_a_request_waits() -> None:
+    request = InferRequest("m", None, {}, timeout_us=3)
+    assert RequestQueue().timeout_ns(request) is None
+    assert one_level(DELAY).timeout_ns(request) is None
+    assert one_level(REJECT).timeout_ns(request) == US
+    own = QueuePolicy(default_timeout_us=9, allow_timeout_override=True)
+    assert one_level(own).timeout_ns(request) == 3 * US

@@ -8,7 +8,13 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError, NotFoundError
+from naiad.core.errors import (
+    CallerFaultError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from naiad.services.status import UndecodableError, status_of
 
 TRAILERS_BYTES = 8 * 1_024
@@ -63,3 +69,11 @@ def test_an_unexpected_error_is_a_sentence_that_tells_nothing_of_it() -> None:
     assert status.code is grpc.StatusCode.INTERNAL
     assert status.message.startswith("unexpected error in the server, logged as incident ")
     assert "secret" not in status.message
+
+
+def test_an_error_that_knows_when_to_try_again_tells_grpcs_own_retries() -> None:
+    status = status_of(ResourceExhaustedError("full", retry_after_ms=250))
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status.trailers == (("grpc-retry-pushback-ms", "250"),)
+    assert status_of(ResourceExhaustedError("too large")).trailers == ()
+    assert status_of(ValueError("a bug")).trailers == ()

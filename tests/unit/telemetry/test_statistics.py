@@ -73,7 +73,11 @@ def test_a_failure_is_no_success_and_a_refusal_neither() -> None:
     counted.record_refused(RefusalReason.QUEUE_FULL)
     assert (counted.fail.count, counted.fail.ns, counted.success.count) == (1, 7 * MS, 0)
     assert counted.failures[FailureReason.BACKEND] == 1
-    assert counted.refusals == {RefusalReason.QUEUE_FULL: 1, RefusalReason.STOPPING: 0}
+    assert counted.refusals == {
+        RefusalReason.QUEUE_FULL: 1,
+        RefusalReason.STOPPING: 0,
+        RefusalReason.DEADLINE: 0,
+    }
 
 
 def test_a_cached_answer_succeeds_without_a_run() -> None:

@@ -23,6 +23,11 @@ class LimitSettings(SettingsGroup):
     max_queue_size: Positive = Field(
         1_000, description="Requests that may wait for one model version before more are refused."
     )
+    admission_control: Flag = Field(
+        True,
+        description="Refuse a request at once that could not be answered by its deadline, or would wait "
+        "beyond its queue timeout; false lets it wait until then, as Triton does.",
+    )
     max_image_bytes: Positive = Field(32 * 2**20, description="The largest encoded or raw image, in bytes.")
     max_image_pixels: Positive = Field(64 * 10**6, description="The most pixels an image may have.")
     max_pending_images: Positive = Field(

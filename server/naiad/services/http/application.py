@@ -53,6 +53,7 @@ class Application:
         self._parsers = asyncio.Semaphore(PARSERS)
         self._budget = BodyBudget(settings.max_pending_bytes)
         self._is_draining = False
+        self._readers: set[BodyReader] = set()
         self._open = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -61,8 +62,10 @@ class Application:
         return f"<Application open={self._open} draining={self._is_draining}>"
 
     def begin_drain(self) -> None:
-        """Refuse what comes from now on; what is at work is answered."""
+        """Refuse what comes from now on; what is at work is answered, if the rest of it comes soon."""
         self._is_draining = True
+        for reader in self._readers:
+            reader.hurry()
 
     @property
     def _drains(self) -> bool:
@@ -138,9 +141,11 @@ class Application:
             parsers=self._parsers,
             is_draining=draining,
         )
+        self._readers.add(reader)
         try:
             return await ENDPOINTS[asked.endpoint](call)
         finally:
+            self._readers.discard(reader)
             reader.release()
 
     def _check_allowed(self, asked: Route, headers: dict[bytes, bytes]) -> None:

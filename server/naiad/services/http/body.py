@@ -19,6 +19,10 @@ MIN_RATE = 1_024
 """Bytes a second that a body must come at in the long run, or it has stalled."""
 
 
+DRAIN_STALL_S = 2.0
+"""How long the next bytes of a body may take once the server drains: an exit does not wait for the dead."""
+
+
 class BodyBudget:
     """How many bytes of bodies are held, by all requests together, and how many may be."""
 
@@ -60,6 +64,13 @@ class BodyReader:
         self._stall_s = stall_s
         self._budget = budget
         self._held = 0
+        self._waiting: asyncio.Timeout | None = None
+
+    def hurry(self) -> None:
+        """Wait no longer than `DRAIN_STALL_S` for what is still to come: the server drains."""
+        self._stall_s = min(self._stall_s, DRAIN_STALL_S)
+        if self._waiting is not None and (when := self._waiting.when()) is not None:
+            self._waiting.reschedule(min(when, asyncio.get_running_loop().time() + self._stall_s))
 
     def hold(self, size: int) -> None:
         """Count so many bytes that the body takes, as it came or inflated.
@@ -104,10 +115,12 @@ class BodyReader:
 
     async def _next(self) -> tuple[bytes, bool]:
         try:
-            async with asyncio.timeout(self._stall_s):
+            async with asyncio.timeout(self._stall_s) as self._waiting:
                 message = await self._receive()
         except TimeoutError:
             raise self._stalled() from None
+        finally:
+            self._waiting = None
         if message["type"] == "http.disconnect":
             raise CancelledError("the caller went away")
         chunk: bytes = message.get("body", b"")

@@ -49,8 +49,10 @@ def write_answer(answer: InferAnswer, is_binary: Callable[[str], bool]) -> Writt
         tensors.append(text)
         if block is not None and len(block):
             blocks.append(block)
-    head = {"id": answer.id} if answer.id else {}
+    head: dict[str, object] = {"id": answer.id} if answer.id else {}
     head |= {"model_name": answer.model_name, "model_version": answer.model_version}
+    if answer.parameters:
+        head["parameters"] = answer.parameters
     text = dumps(head)[:-1] + b',"outputs":[' + b",".join(tensors) + b"]}"
     return WrittenAnswer([text, *blocks], len(text) if blocks else None)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from naiad.core.errors import NaiadError
 from naiad.services.http.errors import EncodingError, MethodError, StalledError, error_of
 from naiad.services.http.json_text import dumps
 
@@ -36,6 +38,9 @@ def error_reply(error: Exception, **call: str) -> Reply:
     """An error by the table of `errors.py`; `call` is what the log says about the call."""
     status, message = error_of(error, **call)
     reply = Reply(status, [JSON], [dumps({"error": message})])
+    if isinstance(error, NaiadError) and error.retry_after_ms is not None:
+        seconds = max(1, math.ceil(error.retry_after_ms / 1_000))  # the header has whole ones
+        reply.headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, MethodError):
         reply.headers.append((b"allow", error.allowed.encode("ascii")))
     elif isinstance(error, EncodingError):

@@ -63,8 +63,13 @@ def _add_version(families: Families, view: VersionView) -> None:
         families.add("naiad_requests_refused_total", model_labels(view, reason=refusal.value), count)
     for name, counts, ns in _latencies(counted):
         families.histogram(f"naiad_{name}_duration_seconds", labels, _SECONDS, counts, ns / 1e9)
+    families.add("naiad_wasted_compute_seconds_total", labels, counted.wasted_ns / 1e9)
+    families.add("naiad_wasted_batch_items_total", labels, counted.wasted_items)
+    families.add("naiad_terminated_runs_total", labels, counted.terminated_count)
     items = sum(size * row.compute_infer.count for size, row in counted.batches.items())
     families.histogram("naiad_batch_size", labels, _BATCHES, _batch_counts(counted.batches), items)
+    for why, count in counted.batch_reasons.items():
+        families.add("naiad_batches_total", model_labels(view, reason=why), count)
     families.add("naiad_queue_size", labels, view.queued)
     families.add("naiad_instances", labels, view.instances)
     families.add("naiad_instances_busy", labels, view.busy)

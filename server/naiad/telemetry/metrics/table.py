@@ -238,7 +238,28 @@ NAIAD_METRICS = (
         COUNTER,
         ("model", "version", "reason"),
         "Inference requests that were not accepted.",
-        "reason `queue_full` or `stopping`; Triton counts these nowhere",
+        "reason `queue_full`, `stopping` or `deadline` (it could not have been answered in time, see "
+        "scheduling.md); Triton counts these nowhere",
+    ),
+    MetricSpec(
+        "naiad_wasted_compute_seconds_total",
+        COUNTER,
+        _MODEL,
+        "Time of executions whose result nobody waited for any more when they ended.",
+        "of a batch the share of the batch items whose callers had left; requests of sequences are not "
+        "counted, because their states live on",
+    ),
+    MetricSpec(
+        "naiad_wasted_batch_items_total",
+        COUNTER,
+        _MODEL,
+        "Batch items whose callers had left when their execution ended.",
+    ),
+    MetricSpec(
+        "naiad_terminated_runs_total",
+        COUNTER,
+        _MODEL,
+        "Executions that were ended before their time, because all their callers had left.",
     ),
     MetricSpec(
         "naiad_request_duration_seconds",
@@ -277,6 +298,13 @@ NAIAD_METRICS = (
         _MODEL,
         "Batch items of one execution.",
         "its sum is the batch items, its count the executions",
+    ),
+    MetricSpec(
+        "naiad_batches_total",
+        COUNTER,
+        ("model", "version", "reason"),
+        "Executions by why their batch was formed.",
+        "reason as `naiad_batch_reason` of an explained request, see scheduling.md",
     ),
     MetricSpec("naiad_queue_size", GAUGE, _MODEL, "Requests that wait for an instance."),
     MetricSpec("naiad_instances", GAUGE, _MODEL, "Instances of the model version."),

@@ -43,7 +43,8 @@ def triton_families(
     """
     families = Families(TRITON_METRICS)
     for view in versions:
-        labels = model_labels(view)
+        renamed = {} if view.triton_version is None else {"version": str(view.triton_version)}
+        labels = model_labels(view, **renamed)
         on_gpu = _with_gpu(labels, view, machine.gpu_uuids)
         _add_counts(families, on_gpu, view)
         if settings.counter_latencies:

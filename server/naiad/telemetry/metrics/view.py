@@ -16,7 +16,8 @@ class VersionView:
     """One version that serves, at the moment of a scrape.
 
     `queued` requests wait, `busy` of its `instances` run. `tags` are the config's `metric_tags`. `gpus` are
-    the devices of its instances, as CUDA numbers them; empty on the CPU.
+    the devices of its instances, as CUDA numbers them; empty on the CPU. `triton_version` is what Triton's
+    families call the version where that is another number: they say 1 of every ensemble.
     """
 
     model: str
@@ -28,6 +29,7 @@ class VersionView:
     load_seconds: float
     tags: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[int, ...] = ()
+    triton_version: int | None = None
 
 
 class VersionState(NamedTuple):

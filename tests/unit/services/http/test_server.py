@@ -12,7 +12,7 @@ from support.fake_triton import FakeTriton
 from support.http import Front, ask, front, peer
 
 from naiad.core.errors import UnavailableError
-from naiad.services.http import HttpServer, HttpSettings
+from naiad.services.http import HttpServer, HttpSettings, body
 from naiad.services.http.connection import MAX_CHUNKS, MAX_HEAD_BYTES, MAX_PIPELINED
 
 if TYPE_CHECKING:
@@ -280,6 +280,19 @@ async def test_a_stop_without_patience_cancels_what_is_at_work(fake: FakeTriton)
         with pytest.raises((EOFError, ConnectionError)):
             await asked
         assert await started.stop(1)  # a second time there is nothing to wait for
+
+
+async def test_a_stop_does_not_wait_long_for_a_body_that_does_not_come(
+    fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer may be dead, and its patience is not the server's."""
+    monkeypatch.setattr(body, "DRAIN_STALL_S", 0.05)
+    async with front(fake) as started, peer(started.port) as slow:
+        await slow.send(f"POST {SLOW_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode())
+        while started.server._application.idle.is_set():  # noqa: ASYNC110  # the server has no event for it
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(started.stop(30), 5)
+        assert (await slow.answer()).status == 408
 
 
 async def test_a_stop_closes_idle_connections(fake: FakeTriton) -> None:

@@ -40,7 +40,7 @@ def run_batch() -> Callable[[VersionStatistics, int], None]:
     """Counts a batch of so many requests, each queued for 2 ms, placed in 1, run in 4 and split in 1."""
 
     def run(counted: VersionStatistics, size: int) -> None:
-        counted.record_execution(size, 1 * MS, 4 * MS, 1 * MS)
+        counted.record_execution(size, 1 * MS, 4 * MS, 1 * MS, "preferred")
         for _ in range(size):
             counted.record_success(InferTimes(0, 2 * MS, 3 * MS, 7 * MS, 8 * MS), 1)
 

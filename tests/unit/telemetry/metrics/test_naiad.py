@@ -79,6 +79,18 @@ def test_every_outcome_and_refusal_is_counted_apart(view: MakeView, run_batch: R
     assert outcomes == {"success": 2, "expired": 1, "cancelled": 1, "failed": 1, "other": 1}
     assert shown["naiad_requests_refused_total model=m reason=queue_full version=1"] == 1
     assert shown["naiad_requests_refused_total model=m reason=stopping version=1"] == 0
+    assert shown["naiad_requests_refused_total model=m reason=deadline version=1"] == 0
+
+
+def test_wasted_work_is_told_in_seconds_and_in_batch_items(view: MakeView) -> None:
+    counted = VersionStatistics()
+    counted.record_wasted(2, 500_000_000)
+    counted.record_wasted(1, 250_000_000)
+    counted.record_terminated()
+    shown = samples(view(statistics=counted))
+    assert shown["naiad_wasted_compute_seconds_total model=m version=1"] == 0.75
+    assert shown["naiad_wasted_batch_items_total model=m version=1"] == 3
+    assert shown["naiad_terminated_runs_total model=m version=1"] == 1
 
 
 def test_gauges_tell_the_moment(view: MakeView) -> None:
