@@ -38,7 +38,7 @@ class Server:
         lines = self._copied_log()
         for line in lines:
             event = json.loads(line) if line.startswith("{") else {}
-            if event.get("event") == "ready":
+            if event.get("event") in ("ready", "serving"):
                 self.address: str = event["grpc"]
                 # From now on only so that the pipe never fills.
                 self._reader = threading.Thread(target=lambda: list(lines))

@@ -38,6 +38,8 @@ from naiad.telemetry.tracing import TraceManager, parse_trace_config
 from naiad.vision.images import ImageLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from naiad.config.server_config import ServerConfig
     from naiad.telemetry.metrics import MetricsSettings
 
@@ -137,6 +139,12 @@ class NaiadServer:
         )
         if config.allow_grpc:
             check_port_free(config.grpc_address, config.grpc_port, reuse_port=config.reuse_grpc_port)
+        if config.allow_http:
+            check_port_free(
+                config.http_address, config.http_port, reuse_port=config.reuse_http_port, flags="http"
+            )
+        if config.allow_metrics:
+            check_port_free(config.metrics_address, config.metrics_port, flags="metrics")
         traces = TraceManager(parse_trace_config(config.trace_config))
         self._stack.callback(traces.close)
         await self._load(metrics)
@@ -162,7 +170,7 @@ class NaiadServer:
         if config.allow_grpc:
             self._grpc = GrpcServer(grpc_settings, config, dataplane, triton, self._face_plane(dataplane))
             self.grpc_port = await self._grpc.start()
-        log.info("ready", **self._addresses(), models=self._ready_models())
+        self._log_start()
 
     async def _load(self, metrics: MetricsSettings) -> None:
         config = self.config
@@ -195,8 +203,8 @@ class NaiadServer:
         await self.manager.start(config.load_model)
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
-                "not every model could be loaded; the log says which and why, and "
-                f"`naiad check {' '.join(map(str, config.model_repository))}` what to do "
+                f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why, "
+                f"and `naiad check {' '.join(map(str, config.model_repository))}` what to do "
                 "(--exit-on-error=false serves the others)"
             )
 
@@ -230,9 +238,23 @@ class NaiadServer:
         }
         return {name: f"{address}:{port}" for name, (address, port, allowed) in ports.items() if allowed}
 
-    def _ready_models(self) -> list[str]:
-        names = self.manager.model_names()
-        return [name for name in names if self.manager.is_ready(name, None)]
+    def _log_start(self) -> None:
+        """Say where the server listens and what it serves; `ready` only if its probes say so too."""
+        manager = self.manager
+        models = [name for name in manager.model_names() if manager.is_ready(name, None)]
+        if manager.all_ready():
+            log.info("ready", **self._addresses(), models=models)
+            return
+        log.warning(
+            "serving",
+            **self._addresses(),
+            models=models,
+            not_ready=manager.not_ready(),
+            detail="probes are told that the server is not ready (--strict-readiness=false serves regardless)"
+            if self.config.strict_readiness
+            else "not every model serves",
+            who="model owner",
+        )
 
 
 def _shared_parts(config: ServerConfig) -> SharedParts:
@@ -243,3 +265,9 @@ def _shared_parts(config: ServerConfig) -> SharedParts:
         cache=ResponseCache(size) if size else None,
         rate_limiter=None if config.rate_limit == "off" else RateLimiter(totals),
     )
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from naiad.core.tensors import Array
-    from naiad.telemetry.metrics import VersionState, VersionView
+    from naiad.telemetry.metrics import ModelState, VersionState, VersionView
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE, BUSY = 100, 2
@@ -265,6 +265,9 @@ class _Nothing:
         return ()
 
     def states(self) -> tuple[VersionState, ...]:
+        return ()
+
+    def models(self) -> tuple[ModelState, ...]:
         return ()
 
 

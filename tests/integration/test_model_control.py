@@ -189,7 +189,7 @@ async def test_a_config_that_cannot_be_read_is_for_the_log(
     with capture_logs() as log, pytest.raises(InternalError) as raised:
         await models.load(name)
     assert str(raised.value) == POLL_FAILURE.format(name=name)
-    [line] = [line for line in log if line["event"] == "failed to poll"]
+    [line] = [line for line in log if line["event"] == "load refused"]
     assert line["reason"]
     [entry] = [entry for entry in await models.index() if entry.name == name]
     assert (entry.version, entry.state, entry.reason) == (None, None, "")

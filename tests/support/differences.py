@@ -72,6 +72,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "it is being copied",
     ),
     Difference(
+        "`lost+found`, and hidden folders without a config or a version",
+        "models that do not load: the server does not start",
+        "passed over",
+        "they are the file system's, or some tool's",
+    ),
+    Difference(
         "loads and unloads that wait",
         "unbounded",
         "256, then UNAVAILABLE",

@@ -61,6 +61,11 @@ class SteppedSession(GatedSession):
         """What a run answers."""
         raise NotImplementedError
 
+    def open(self) -> None:
+        """Let this run and every further one go on."""
+        self.open_for_all = True
+        self.let_go()
+
     def wait_began(self) -> None:
         """Block until one more run has begun; its thread needs nothing of the loop for that."""
         assert self._started.acquire(timeout=20)

@@ -172,7 +172,7 @@ class ServerProcess:
                     log.flush()
                     event = _event(line)
                     self._tail.append(_readable(event) if event else line.rstrip())
-                    if event.get("event") == "ready" and "grpc" in event:
+                    if event.get("event") in ("ready", "serving") and "grpc" in event:
                         self._addresses.put(event["grpc"])
         finally:
             self._addresses.put(None)

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naiad.config.messages import CONFIG_FILENAME
 from naiad.config.normalize import ONNX_BACKEND, ONNX_FILENAME, ONNX_PLATFORM
+from naiad.config.reader import config_file
 from naiad.config.support import FIELDS
 from naiad.core.errors import NaiadError, UnsupportedError
 from naiad.core.tensors import WILDCARD
@@ -30,7 +30,10 @@ _UNKNOWN_FIELD = re.compile(r'has no field named "(\w+)"')
 
 @dataclass(slots=True)
 class Facts:
-    """How far the inspection of a model, or of one of its versions, has come, and what it knows by now."""
+    """How far the inspection of a model, or of one of its versions, has come, and what it knows by now.
+
+    `variant` is the `--model-config-name`.
+    """
 
     folder: ModelFolder
     auto_complete: bool
@@ -41,11 +44,12 @@ class Facts:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     optional: frozenset[str] = frozenset()
+    variant: str = ""
 
     @property
     def config_path(self) -> Path:
-        """Where the model's `config.pbtxt` is or would be."""
-        return self.folder.path / CONFIG_FILENAME
+        """Where the model's config is or would be."""
+        return config_file(self.folder.path, self.variant)
 
 
 def explain(error: Exception, facts: Facts) -> Problem:
@@ -63,6 +67,7 @@ def explain(error: Exception, facts: Facts) -> Problem:
         Stage.GRAPH: _graph,
         Stage.FIT: _fit,
         Stage.ENSEMBLE: _ensemble,
+        Stage.LABELS: _labels,
         Stage.VISION: _vision,
     }
     return Problem(facts.stage, error.message, advise[facts.stage](facts, error))
@@ -191,6 +196,13 @@ def _ensemble(facts: Facts, error: NaiadError) -> str:
 
 def _vision(facts: Facts, _: NaiadError) -> str:
     return f"correct the naiad.… parameters in {facts.config_path}, or remove them to serve tensors only"
+
+
+def _labels(facts: Facts, _: NaiadError) -> str:
+    return (
+        f"put that file, one class name a line, into {facts.folder.path}, or remove label_filename from "
+        f"{facts.config_path}"
+    )
 
 
 def _listed(names: list[str]) -> str:

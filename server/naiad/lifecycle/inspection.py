@@ -27,6 +27,7 @@ class Stage(Enum):
     GRAPH = "graph"  # the file is no model, or the engine refuses it
     FIT = "fit"  # config and graph do not say the same
     ENSEMBLE = "ensemble"  # what it is composed of is missing, broken or does not fit
+    LABELS = "labels"  # a file of class names is missing or cannot be read
     VISION = "vision"  # the naiad.… parameters do not suit the model
     INTERNAL = "internal"  # not the model's fault
 

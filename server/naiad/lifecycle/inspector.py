@@ -1,7 +1,8 @@
 """Looks at model repositories the way a server would load them, and keeps nothing open.
 
-Synchronous: one session at a time is opened and closed again, none is warmed up. Whatever is wrong with one
-model becomes a `Problem` in its report; the others are still looked at.
+Synchronous: one session at a time is opened and closed again. None is warmed up, but the samples of a
+config's `model_warmup` are run, because a load fails with them. Whatever is wrong with one model becomes a
+`Problem` in its report; the others are still looked at.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from naiad.lifecycle.inspection import (
     Stage,
     VersionReport,
 )
-from naiad.lifecycle.loading import check_gpus, vision_model
+from naiad.lifecycle.loading import check_gpus, class_labels, vision_model
 from naiad.lifecycle.version_plan import plan_version
 from naiad.repository.layout import find_folder, model_file, scan
 from naiad.repository.version_policy import select_versions
@@ -56,7 +57,10 @@ class Inspector:
         *,
         auto_complete: bool,
         default_max_batch_size: int,
+        config_name: str = "",
     ) -> None:
+        """Create an inspector; the arguments are those of `RepositoryLoader`."""
+        self._config_name = config_name
         self._environment = environment
         self._budget = budget
         self._auto_complete = auto_complete
@@ -104,7 +108,7 @@ class Inspector:
         return known
 
     def _inspect_model(self, folder: ModelFolder) -> ModelReport:
-        facts = Facts(folder, self._auto_complete)
+        facts = Facts(folder, self._auto_complete, variant=self._config_name)
         report = partial(
             ModelReport,
             name=folder.name,
@@ -129,12 +133,14 @@ class Inspector:
 
     def _read_config(self, facts: Facts) -> ModelConfig:
         _check_plain_file(facts.config_path)
-        facts.config = parse_model_config(facts.folder.path, auto_complete=self._auto_complete)
+        facts.config = parse_model_config(
+            facts.folder.path, auto_complete=self._auto_complete, variant=self._config_name
+        )
         check_loadable(facts.config)
         return facts.config
 
     def _inspect_version(self, folder: ModelFolder, version: int, config: ModelConfig) -> VersionReport:
-        facts = Facts(folder, self._auto_complete, config=config, version=version)
+        facts = Facts(folder, self._auto_complete, config=config, version=version, variant=self._config_name)
         plan: VersionPlan | None = None
         problem: Problem | None = None
         try:
@@ -154,10 +160,11 @@ class Inspector:
         """Go the way of loading, noting in `facts` how far it came; raises NaiadError where it ends."""
         if config.ensemble is not None:
             return self._plan_ensemble(facts, config, version)
+        facts.stage = Stage.INSTANCES
+        check_gpus(config, self._environment.gpu_count)
         facts.stage = Stage.FILE
         facts.file = model_file(facts.folder, version, config)
         facts.stage = Stage.INSTANCES
-        check_gpus(config, self._environment.gpu_count)
         providers = plan_providers(
             config, available=self._environment.available, gpu_count=self._environment.gpu_count
         )
@@ -170,19 +177,25 @@ class Inspector:
             budget=self._budget,
             complete=partial(self._complete, facts),
         )
-        facts.stage = Stage.VISION
-        vision_model(inspected.config)
+        self._check_beside_the_graph(facts, inspected.config)
         self._completed.setdefault(config.name, {})[version] = inspected.config
         return plan_version(config, inspected, optional=facts.optional)
+
+    @staticmethod
+    def _check_beside_the_graph(facts: Facts, completed: ModelConfig) -> None:
+        """What loading reads after the graph, in its order."""
+        facts.stage = Stage.LABELS
+        class_labels(facts.folder, completed)
+        facts.stage = Stage.VISION
+        vision_model(completed)
 
     def _plan_ensemble(self, facts: Facts, config: ModelConfig, version: int) -> VersionPlan:
         assert config.ensemble is not None
         facts.stage = Stage.ENSEMBLE
         models = {name: self._inspect_step(config.name, name, facts) for name in config.ensemble.model_names}
         check_steps(config, models, self._completed)
-        facts.stage = Stage.VISION
         completed = complete_ensemble_config(config)
-        vision_model(completed)
+        self._check_beside_the_graph(facts, completed)
         self._completed.setdefault(config.name, {})[version] = completed
         return plan_ensemble(completed)
 

@@ -95,7 +95,8 @@ class RepositoryLoader:
         check_loadable(config)
         if config.ensemble is not None:
             completed = complete_ensemble_config(config)
-            return LoadedModel(nothing_to_run(completed), vision_model(completed), _labels(folder, completed))
+            labels = class_labels(folder, completed)
+            return LoadedModel(nothing_to_run(completed), vision_model(completed), labels)
         check_gpus(config, self._environment.gpu_count)
         complete = partial(
             complete_model_config,
@@ -110,7 +111,7 @@ class RepositoryLoader:
             complete=complete,
         )
         try:
-            labels = _labels(folder, loaded.config)
+            labels = class_labels(folder, loaded.config)
             return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
         except BaseException:
             loaded.close()
@@ -131,8 +132,13 @@ def check_gpus(config: ModelConfig, gpu_count: int) -> None:
             )
 
 
-def _labels(folder: ModelFolder, config: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """The names of the classes of each output that has a label file; raises InvalidArgumentError."""
+def class_labels(folder: ModelFolder, config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of each output that has a label file.
+
+    Raises:
+        InvalidArgumentError: there is no such file, or it cannot be read.
+        UnsupportedError: it lies outside the model's folder.
+    """
     return {
         output.name: read_labels(folder.path, output.label_filename)
         for output in config.outputs

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
-from naiad.core.errors import NaiadError, UnavailableError
+from naiad.core.errors import NaiadError, NotFoundError, UnavailableError
 from naiad.lifecycle.control import (
     UNLOADED,
     ControlMode,
@@ -30,11 +29,12 @@ from naiad.lifecycle.retirement import Retirement
 from naiad.lifecycle.sources import SourceFinder, Survey
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version_loader import VersionLoader, expected
+from naiad.lifecycle.works import ModelWorks
 from naiad.repository.layout import DUPLICATE, list_folders, looks_like_model
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from naiad.config.model_config import ModelConfig
@@ -52,10 +52,6 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 _LOOKING_THREADS = 2  # looking at folders must not wait for loads, which may take minutes
-_STOPPING = "the server stops"
-
-MAX_WORKS = 256
-"""Loads and unloads of clients that may be at work or wait; each holds the files of its request."""
 
 
 class ModelManager(ModelRegistry):
@@ -103,6 +99,7 @@ class ModelManager(ModelRegistry):
         self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
         self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="naiad-look")
         self._finder = SourceFinder(loader, roots)
+        self._works = ModelWorks()
         self._retirement = Retirement(self._tell, left=self._forget_guest)
         versions = VersionLoader(
             loader,
@@ -119,14 +116,11 @@ class ModelManager(ModelRegistry):
             versions,
             self._retirement,
             tell=self._tell,
-            is_stopping=lambda: self._stopping,
+            is_stopping=lambda: self._works.stopping,
             ensembles=self._ensembles,
         )
         self._poller = Poller(self.poll, poll_secs)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._works: set[asyncio.Task[None]] = set()
         self._sources: set[Source] = set()
-        self._stopping = False
 
     async def start(self, load_models: Sequence[str] = ()) -> None:
         """Load what the mode says and, in mode poll, keep looking. Failures stay in the states.
@@ -204,7 +198,7 @@ class ModelManager(ModelRegistry):
         check_model_name(name)
         problem: CompositionError | None = None
         try:
-            await self._work(name, partial(self._load, name, override))
+            await self._works.run(name, partial(self._load, name, override))
         except CompositionError as error:  # its models may come now
             problem = error
         self._note_explicit([name])
@@ -230,7 +224,7 @@ class ModelManager(ModelRegistry):
         check_controllable(self.mode)
         unneeded = self._ensembles.only_needed_by(name) if dependents else []
         for each in (name, *unneeded):
-            await self._work(each, partial(self._unload, each))
+            await self._works.run(each, partial(self._unload, each))
 
     async def poll(self) -> None:
         """Look at every repository once and follow what changed. Failures are logged; what serves goes on."""
@@ -282,7 +276,7 @@ class ModelManager(ModelRegistry):
 
         Who cannot wait for so long may give up; nothing is interrupted by that.
         """
-        self._stopping = True
+        self._works.stop()
         await self._settle()
         for group in drain_order([*self._serving(), *self._retirement.leaving()]):
             await asyncio.gather(*(serving.drain() for serving in group))
@@ -290,7 +284,7 @@ class ModelManager(ModelRegistry):
 
     async def close(self) -> None:
         """Unload everything; what still waits fails, what runs or loads ends first."""
-        self._stopping = True
+        self._works.stop()
         await self._settle()
         await self._retirement.close()
         for model in self._models.values():
@@ -304,28 +298,33 @@ class ModelManager(ModelRegistry):
     async def _settle(self) -> None:
         """Wait for the look and the loads that have begun: a session being made cannot be interrupted."""
         await self._poller.close()
-        if self._works:
-            await asyncio.wait(self._works)
+        await self._works.settle()
 
     async def _load(self, name: str, override: LoadOverride | None) -> None:
         """A client's load: the reason of an early failure is for the log only."""
         try:
             source = await self._find(name, override=override)
         except NaiadError as error:
-            log.error("failed to poll", model=name, reason=error.message, who="model owner")
+            is_callers = override is not None or isinstance(error, NotFoundError)
+            if is_callers:
+                log.warning("load refused", model=name, reason=error.message, who="caller")
+            else:
+                log.error("load refused", model=name, reason=error.message, who="model owner")
+                self._note_failure(name, error)
             raise poll_failure(name) from error
         await self._load_source(name, source)
 
     async def _load_quietly(self, name: str, folder: ModelFolder) -> None:
         """A load that nobody asked for: failures stay in the states and the log."""
-        async with self._alone(name):
+        async with self._works.alone(name):
             try:
                 source = await self._find(name, folder=folder)
             except NaiadError as error:
                 if self.ready_versions(name):
-                    log.error("failed to poll", model=name, reason=error.message, who="model owner")
+                    log.error("change refused", model=name, reason=error.message, who="model owner")
                 else:
                     self.refuse(name, error)
+                self._note_failure(name, error)
                 return
             with suppress(NaiadError):
                 await self._load_source(name, source)
@@ -334,11 +333,29 @@ class ModelManager(ModelRegistry):
         if source is None:
             return
         self._sources.add(source)
+        model = self._models.setdefault(name, Model(name))
         try:
-            await self._loader.load(self._models.setdefault(name, Model(name)), source)
+            await self._loader.load(model, source)
+            self._note_success(model)
+        except NaiadError as error:
+            self._note_failure(name, error, is_from_repository=not source.view.overridden)
+            raise
         finally:
             await self._look(source.close)
             self._sources.discard(source)
+
+    def _note_failure(self, name: str, error: NaiadError, *, is_from_repository: bool = True) -> None:
+        """Count it, and remember it while what serves is not what lies in the repository."""
+        if (model := self._models.get(name)) is None:
+            return
+        model.load_failures += 1
+        if is_from_repository and self.ready_versions(name):
+            model.refused_change = error
+
+    def _note_success(self, model: Model) -> None:
+        if model.refused_change is not None:
+            log.info("model serves what its folder holds again", model=model.name)
+            model.refused_change = None
 
     def discard_files(self) -> None:
         """Remove what requests brought along, before the process ends without closing anything."""
@@ -349,7 +366,7 @@ class ModelManager(ModelRegistry):
         model = self._models.get(name)
         if model is None:
             return
-        model.served = model.problem = model.waiting = None
+        model.served = model.problem = model.waiting = model.refused_change = None
         model.is_explicit = False
         for entry in model.versions.values():
             if entry.state is ReadyState.READY:
@@ -373,7 +390,7 @@ class ModelManager(ModelRegistry):
             del self._models[model.name]
 
     async def _unload_quietly(self, name: str) -> None:
-        async with self._alone(name):
+        async with self._works.alone(name):
             await self._unload(name)
 
     async def _refuse_duplicate(self, name: str) -> None:
@@ -403,7 +420,7 @@ class ModelManager(ModelRegistry):
 
     async def _load_step(self, name: str) -> None:
         with suppress(NaiadError):
-            await self._work(name, partial(self._load, name, None))
+            await self._works.run(name, partial(self._load, name, None))
 
     async def _find(
         self, name: str, *, override: LoadOverride | None = None, folder: ModelFolder | None = None
@@ -421,47 +438,8 @@ class ModelManager(ModelRegistry):
         except Exception as error:  # whatever it is, the other models must go on
             raise expected(name, error) from error
 
-    def _alone(self, name: str) -> asyncio.Lock:
-        """The lock of one model. It lives as long as someone holds or awaits it: names come from callers."""
-        lock = self._locks.get(name)
-        if lock is None:
-            lock = self._locks[name] = asyncio.Lock()
-        return lock
-
     async def _look(self, look: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._look_pool, look)
-
-    async def _work(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Do it when nothing else is done to the model; once begun, it goes on if the caller leaves."""
-        if len(self._works) >= MAX_WORKS:
-            raise UnavailableError(
-                f"{len(self._works)} loads and unloads are at work or wait, {MAX_WORKS} may: try again"
-            )
-        begun = asyncio.Event()
-        task = asyncio.create_task(self._work_alone(name, work, begun), name=f"control {name}")
-        self._works.add(task)
-        task.add_done_callback(self._worked)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # What waits holds the files of its request: nobody may pile them up and leave.
-            if not begun.is_set():
-                task.cancel()
-            raise
-
-    async def _work_alone(
-        self, name: str, work: Callable[[], Coroutine[None, None, None]], begun: asyncio.Event
-    ) -> None:
-        async with self._alone(name):
-            if self._stopping:
-                raise UnavailableError(_STOPPING)
-            begun.set()
-            await work()
-
-    def _worked(self, task: asyncio.Task[None]) -> None:
-        self._works.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited for it may have left
 
     def _serving(self) -> list[ServingVersion]:
         return [
@@ -472,7 +450,7 @@ class ModelManager(ModelRegistry):
         ]
 
     def _tell(self) -> None:
-        if not self._stopping:
+        if not self._works.stopping:
             self._ensembles.refresh()
         if self.on_state is not None:
             self.on_state()

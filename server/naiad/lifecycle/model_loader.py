@@ -180,7 +180,7 @@ class ModelLoader:
                 leaving.append(old)
             _log_ready(loaded[number])
         for entry in leaving:
-            self._retirement.retire(entry)
+            self._retirement.retire(entry, is_replaced=entry.key.version in staged)
         wanted = {*plan.load, *plan.keep}
         for number, entry in list(model.versions.items()):
             if number not in wanted and isinstance(entry.reason, NaiadError):

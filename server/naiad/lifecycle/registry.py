@@ -26,7 +26,7 @@ class Model:
     `served` is what the versions that serve were loaded from, None if none serves. `unreadable` says that
     `problem` came up before there was a valid config, `is_guest` that what serves came with a request,
     `is_explicit` that it was loaded by its own name. `waiting` is an ensemble that does not go with its
-    models.
+    models. `refused_change` is why what lies in the repository is not what serves.
     """
 
     name: str
@@ -37,6 +37,8 @@ class Model:
     is_guest: bool = False
     is_explicit: bool = False
     waiting: WaitingEnsemble | None = None
+    load_failures: int = 0
+    refused_change: NaiadError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,22 @@ class ModelRegistry:
         A version that failed beside an old one that still serves counts too, as in Triton. Models that
         nobody has asked for do not.
         """
-        return all(
-            model.problem is None
-            and model.versions
-            and all(
-                entry.state is ReadyState.READY or entry.is_out_on_purpose
-                for entry in model.versions.values()
-            )
-            for model in self._models.values()
+        return all(map(_is_ready, self._models.values()))
+
+    def not_ready(self) -> list[str]:
+        """The names of the models because of which `all_ready` is false, sorted."""
+        return [model.name for model in self.models() if not _is_ready(model)]
+
+
+def _is_ready(model: Model) -> bool:
+    """Whether every version of it serves or was unloaded on purpose."""
+    return (
+        model.problem is None
+        and bool(model.versions)
+        and all(
+            entry.state is ReadyState.READY or entry.is_out_on_purpose for entry in model.versions.values()
         )
+    )
 
 
 def index_entries(

@@ -35,17 +35,24 @@ class Retirement:
         self._left = left
         self._leaving: dict[asyncio.Task[None], ServingVersion] = {}
 
-    def retire(self, entry: ModelVersion, reason: NaiadError | str = "") -> None:
-        """Take a READY version out of service at once, `reason` says why if nobody asked for it.
+    def retire(
+        self, entry: ModelVersion, reason: NaiadError | str = "", *, is_replaced: bool = False
+    ) -> None:
+        """Take a READY version out of service at once; what it accepted is still answered.
 
-        What it accepted is still answered.
+        Args:
+            entry: the version.
+            reason: why, if nobody asked for it.
+            is_replaced: a newer load of the same version serves already.
         """
         serving = entry.serving
         assert serving is not None
         entry.move(ReadyState.UNLOADING, reason)
         entry.serving = None
         self._tell()
-        task = asyncio.create_task(self._see_off(entry, serving), name=f"unload {entry.key}")
+        task = asyncio.create_task(
+            self._see_off(entry, serving, is_replaced=is_replaced), name=f"unload {entry.key}"
+        )
         self._leaving[task] = serving
         task.add_done_callback(self._forget)
 
@@ -67,7 +74,7 @@ class Retirement:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
 
-    async def _see_off(self, entry: ModelVersion, serving: ServingVersion) -> None:
+    async def _see_off(self, entry: ModelVersion, serving: ServingVersion, *, is_replaced: bool) -> None:
         try:
             await serving.finish()
         finally:
@@ -77,7 +84,10 @@ class Retirement:
         await serving.close()
         # The heap keeps what is freed so that requests find it warm; a model's weights are too much for that.
         await asyncio.to_thread(release_freed_memory)
-        log.info("model version unloaded", model=str(entry.key))
+        if is_replaced:
+            log.info("former load of model version released", model=str(entry.key))
+        else:
+            log.info("model version unloaded", model=str(entry.key))
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._leaving[task]

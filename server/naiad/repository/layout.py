@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DUPLICATE = "model appears in two or more repositories"
 
 _NOT_VERSIONS = frozenset({"warmup", "initial_state", "configs"})
+_MODEL_FILES = frozenset({"config.pbtxt", "configs"})
 _DIGITS = re.compile(r"[0-9]+")
 _MAX_VERSION = 2**63 - 1
 _DEFAULT_FILENAME = "model.onnx"
@@ -41,7 +42,10 @@ class RepositoryScan:
 
 
 def scan(roots: Sequence[Path]) -> RepositoryScan:
-    """Look at every model repository once. Plain files are skipped; a hidden folder is a model, as in Triton.
+    """Look at every model repository once.
+
+    Plain files are skipped, and folders that are no model's: `lost+found`, and hidden ones without a config
+    or a version, such as `.git`.
 
     Args:
         roots: the repositories; naming one twice is the same as once.
@@ -171,11 +175,27 @@ def looks_like_model(root: Path) -> bool:
 
 def _folders(root: Path) -> list[Path]:
     try:
-        return [entry for entry in root.iterdir() if _is_folder(entry)]
+        return [entry for entry in root.iterdir() if _is_folder(entry) and not _is_no_models(entry)]
     except OSError as error:
         raise InvalidArgumentError(
             f"cannot list model repository {root} (--model-repository): {error.strerror}"
         ) from error
+
+
+def _is_no_models(path: Path) -> bool:
+    """Whether a folder is the file system's or some tool's, which would otherwise be a model that fails."""
+    if path.name == "lost+found":
+        return True
+    return path.name.startswith(".") and not any(
+        _DIGITS.fullmatch(name) or name in _MODEL_FILES for name in _names(path)
+    )
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.iterdir()]
+    except OSError:
+        return []
 
 
 def _is_folder(path: Path) -> bool:

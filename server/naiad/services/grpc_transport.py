@@ -71,13 +71,14 @@ def listen(server: grpc.aio.Server, settings: GrpcSettings) -> int:
         ) from None
 
 
-def check_port_free(address: str, port: int, *, reuse_port: bool = False) -> None:
+def check_port_free(address: str, port: int, *, reuse_port: bool = False, flags: str = "grpc") -> None:
     """See that the port can be taken, before models are loaded for minutes.
 
     Args:
         address: a name or an IPv4 address is tried; of IPv6 and socket paths gRPC itself is the judge.
         port: 0 finds a free one, so nothing is tried.
         reuse_port: a port that others share in the same way counts as free.
+        flags: whose address and port it is, as their flags begin.
 
     Raises:
         UnavailableError: it cannot, and why.
@@ -93,5 +94,6 @@ def check_port_free(address: str, port: int, *, reuse_port: bool = False) -> Non
             probe.bind((address, port))
         except OSError as error:
             raise UnavailableError(
-                f"cannot listen on {address}:{port} (--grpc-address, --grpc-port): {error.strerror or error}"
+                f"cannot listen on {address}:{port} (--{flags}-address, --{flags}-port): "
+                f"{error.strerror or error}"
             ) from None

@@ -22,7 +22,7 @@ from naiad.core.errors import UnavailableError
 from naiad.lifecycle.states import ReadyState
 from naiad.services.http.connection import Connection
 from naiad.services.http.settings import HttpSettings
-from naiad.telemetry.metrics import VersionState, VersionView
+from naiad.telemetry.metrics import ModelState, VersionState, VersionView
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.machine import MachineMeter
 from naiad.telemetry.metrics.naiad import naiad_families
@@ -79,6 +79,11 @@ class ManagerView:
                 # What was unloaded on purpose is not missing.
                 if not entry.is_out_on_purpose:
                     yield VersionState(model.name, number, ready=entry.state is ReadyState.READY)
+
+    def models(self) -> Iterator[ModelState]:
+        """Every model that was asked for."""
+        for model in self._manager.models():
+            yield ModelState(model.name, model.load_failures, model.refused_change is not None)
 
 
 def _view(serving: ServingVersion, *, is_only: bool) -> VersionView:
@@ -191,7 +196,13 @@ class MetricsServer:
         # From here to the writing nothing else runs on the loop, so the counters agree with each other.
         versions = list(self._view.versions())
         triton = triton_families(versions, machine, self._settings, now_ns)
-        ours = naiad_families(versions, self._view.states(), version=__version__, started_s=self._started_s)
+        ours = naiad_families(
+            versions,
+            self._view.states(),
+            self._view.models(),
+            version=__version__,
+            started_s=self._started_s,
+        )
         headers = request.headers
         zipped = "gzip" in headers.get("accept-encoding", "")
         body, content_type = await self._in_thread(

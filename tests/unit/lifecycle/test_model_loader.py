@@ -20,7 +20,7 @@ from naiad.core.errors import (
     UnavailableError,
 )
 from naiad.core.tensors import InferRequest
-from naiad.lifecycle import manager
+from naiad.lifecycle import works
 from naiad.lifecycle.control import ControlMode, LoadOverride
 from naiad.lifecycle.states import ReadyState
 
@@ -408,7 +408,7 @@ async def test_loads_that_wait_are_bounded(
     models: ModelManager, loader: SteeredLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds the files of its request; the error says how many there are and may be."""
-    monkeypatch.setattr(manager, "MAX_WORKS", 2)
+    monkeypatch.setattr(works, "MAX_WORKS", 2)
     loader.gate.clear()
     loads = [asyncio.create_task(models.load("n")) for _ in range(2)]
     await asyncio.sleep(0)
@@ -479,7 +479,7 @@ async def test_locks_of_names_that_callers_made_up_are_not_kept(models: ModelMan
     for number in range(50):
         with pytest.raises(InternalError):
             await models.load(f"nope{number}")
-    assert len(models._locks) <= 1
+    assert len(models._works._locks) <= 1
 
 
 async def test_closing_ends_an_unload_that_still_waits_for_a_handle(tmp_path: Path) -> None:

@@ -80,6 +80,28 @@ async def test_a_new_folder_without_a_version_is_passed_over_until_it_has_one(
     assert serving(models, "n") == [1]
 
 
+async def test_a_change_that_is_refused_is_remembered_until_it_is_mended(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    """What served goes on, so no probe tells; the next start of the server would fail."""
+    (model,) = models.models()
+    loader.broken["m/2"] = InvalidArgumentError("broken")
+    touch(tmp_path / "one" / "m" / "2")
+    await models.poll()
+    assert serving(models) == [1, 2]
+    assert (model.load_failures, "broken" in str(model.refused_change)) == (1, True)
+    loader.broken = {"m": InvalidArgumentError("wrong config")}
+    touch(tmp_path / "one" / "m" / "1")
+    await models.poll()
+    assert (model.load_failures, str(model.refused_change)) == (2, "wrong config")
+    loader.broken = {}
+    touch(tmp_path / "one" / "m" / "1")
+    with capture_logs() as lines:
+        await models.poll()
+    assert model.refused_change is None
+    assert "model serves what its folder holds again" in [line["event"] for line in lines]
+
+
 async def test_a_version_whose_folder_is_gone_is_unloaded_and_a_new_one_is_loaded(
     models: ModelManager, loader: SteeredLoader, tmp_path: Path
 ) -> None:

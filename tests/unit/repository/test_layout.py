@@ -52,6 +52,12 @@ def test_folders_that_are_no_versions_are_ignored_with_a_note_each(tmp_path: Pat
     assert any("9999" in note and "above 9223372036854775807" in note for note in folder.notes)
 
 
+def test_folders_of_the_file_system_and_of_tools_are_no_models(tmp_path: Path) -> None:
+    """Every ext4 volume has a lost+found; a model that fails would keep the server from starting."""
+    _folder(tmp_path, "lost+found", ".git/objects", ".ipynb_checkpoints", "m/1")
+    assert [folder.name for folder in scan([tmp_path]).models] == ["m"]
+
+
 def test_hidden_folders_are_models_as_in_triton(tmp_path: Path) -> None:
     _folder(tmp_path, ".hidden/1", "m/1")
     found = scan([tmp_path])

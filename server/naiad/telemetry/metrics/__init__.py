@@ -2,12 +2,13 @@
 
 from naiad.telemetry.metrics.settings import MetricsSettings, metrics_settings
 from naiad.telemetry.metrics.table import METRICS, MetricSpec
-from naiad.telemetry.metrics.view import ServerView, VersionState, VersionView
+from naiad.telemetry.metrics.view import ModelState, ServerView, VersionState, VersionView
 
 __all__ = [
     "METRICS",
     "MetricSpec",
     "MetricsSettings",
+    "ModelState",
     "ServerView",
     "VersionState",
     "VersionView",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from naiad.telemetry.metrics.view import VersionState, VersionView
+    from naiad.telemetry.metrics.view import ModelState, VersionState, VersionView
     from naiad.telemetry.statistics import BatchStatistics
 
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -32,13 +32,19 @@ _OUTCOMES = {
 
 
 def naiad_families(
-    versions: Iterable[VersionView], states: Iterable[VersionState], *, version: str, started_s: float
+    versions: Iterable[VersionView],
+    states: Iterable[VersionState],
+    models: Iterable[ModelState] = (),
+    *,
+    version: str,
+    started_s: float,
 ) -> list[Metric]:
     """Our families with their samples.
 
     Args:
         versions: what serves.
         states: what serves or should.
+        models: what was loaded, or tried to be.
         version: Naiad's own version.
         started_s: when the server began to serve, in Unix time.
     """
@@ -48,6 +54,10 @@ def naiad_families(
     for state in states:
         number = "" if state.version is None else str(state.version)
         families.add("naiad_model_ready", {"model": state.model, "version": number}, int(state.ready))
+    for model in models:
+        labels = {"model": model.model}
+        families.add("naiad_model_load_failures_total", labels, model.load_failures)
+        families.add("naiad_model_change_refused", labels, int(model.is_change_refused))
     build = {"version": version, "python_version": platform.python_version()}
     families.add("naiad_build_info", build, 1)
     families.add("naiad_start_time_seconds", {}, started_s)

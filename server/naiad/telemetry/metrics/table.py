@@ -317,6 +317,19 @@ NAIAD_METRICS = (
         "`version` is empty for a model whose folder or config could not be read",
     ),
     MetricSpec(
+        "naiad_model_load_failures_total",
+        COUNTER,
+        ("model",),
+        "Loads of the model that failed.",
+    ),
+    MetricSpec(
+        "naiad_model_change_refused",
+        GAUGE,
+        ("model",),
+        "1 if what lies in the repository could not be loaded and what served before goes on.",
+        "the next start of the server would fail: the log says why",
+    ),
+    MetricSpec(
         "naiad_model_load_duration_seconds",
         GAUGE,
         _MODEL,

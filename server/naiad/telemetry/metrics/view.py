@@ -40,6 +40,14 @@ class VersionState(NamedTuple):
     ready: bool
 
 
+class ModelState(NamedTuple):
+    """A model's loads that failed, and whether the files in the repository are not what serves for that."""
+
+    model: str
+    load_failures: int
+    is_change_refused: bool
+
+
 class ServerView(Protocol):
     """The server as a scrape sees it. Called on the event loop's thread."""
 
@@ -49,4 +57,8 @@ class ServerView(Protocol):
 
     def states(self) -> Iterable[VersionState]:
         """Every version that serves or should."""
+        ...
+
+    def models(self) -> Iterable[ModelState]:
+        """Every model that was asked for."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
 
 import structlog
 from opentelemetry import trace as api
@@ -17,6 +18,8 @@ from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Reso
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from naiad.telemetry.tracing.sinks import TraceGroup
     from naiad.telemetry.tracing.tensors import TensorRecord
 
-DEFAULT_URL = "http://localhost:4318/v1/traces"
+TRACES_PATH = "/v1/traces"
+DEFAULT_URL = f"http://localhost:4318{TRACES_PATH}"
+_OVER_GRPC = ("grpc", "grpcs")
 DEFAULT_SERVICE = "triton-inference-server"
 """The service's name unless resource or environment say another; dashboards made for Triton know it."""
 
@@ -54,11 +59,15 @@ class SpanSink:
             options: `url`, `resource` (KEY=VALUE, several), `bsp_max_queue_size` and
                 `bsp_max_export_batch_size` (spans), `bsp_schedule_delay` (milliseconds).
             exporter: OTLP to the url unless given.
+
+        Raises:
+            InvalidArgumentError: the url is none that traces could be sent to.
         """
         given = dict(options)
-        self._forward = _Forward()
+        url = collector_url(given.get("url", DEFAULT_URL))
+        self._exporter = exporter or _exporter(url)
+        self._forward = _Forward(_without_password(url))
         logging.getLogger("opentelemetry").addHandler(self._forward)
-        self._exporter = exporter or _exporter(given.get("url", DEFAULT_URL))
         processor = BatchSpanProcessor(
             self._exporter,
             max_queue_size=int(given.get("bsp_max_queue_size", "2048")),
@@ -137,11 +146,15 @@ class SpanSink:
 class _Forward(logging.Handler):
     """Puts what OpenTelemetry logs, such as a collector that does not answer, into our own log."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__(logging.WARNING)
+        self._url = url
 
     def emit(self, record: logging.LogRecord) -> None:
-        log.warning("opentelemetry", detail=record.getMessage(), source=record.name, who="operator")
+        # OpenTelemetry's own text leaves the path out, which is what is wrong where a collector answers 404.
+        log.warning(
+            "opentelemetry", detail=record.getMessage(), url=self._url, source=record.name, who="operator"
+        )
 
 
 def _attributes(trace: RequestTrace) -> dict[str, AttributeValue]:
@@ -197,10 +210,47 @@ def _resource(options: Sequence[tuple[str, str]]) -> Resource:
     return Resource.create(found)
 
 
+def collector_url(text: str) -> str:
+    """Where traces go, whole: `http://` where there is no scheme, `/v1/traces` where there is no path.
+
+    Triton's own spelling `localhost:4318/v1/traces` has a path, and gets none beside it.
+
+    Args:
+        text: as given: `HOST:PORT`, `HOST:PORT/PATH`, or either after `http://`, `https://`, `grpc://` or
+            `grpcs://`.
+
+    Raises:
+        InvalidArgumentError: it is no such address.
+    """
+    parts = _split(text)
+    if parts.scheme in _OVER_GRPC or parts.path not in ("", "/"):
+        return parts.geturl()
+    return parts._replace(path=TRACES_PATH).geturl()
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its other half; a port that is no number
+        is_address = False
+    if not is_address or parts.scheme not in ("http", "https", *_OVER_GRPC):
+        raise InvalidArgumentError(
+            f"--trace-config opentelemetry,url={text} should be HOST:PORT, http(s)://HOST:PORT/PATH or "
+            "grpc(s)://HOST:PORT"
+        )
+    return parts
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _exporter(url: str) -> SpanExporter:
     """OTLP over HTTP; over gRPC for `grpc://` and, with TLS, `grpcs://`."""
-    scheme, separator, rest = url.partition("://")
-    if scheme in ("grpc", "grpcs"):
+    scheme, _, rest = url.partition("://")
+    if scheme in _OVER_GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  # seldom needed
             OTLPSpanExporter as GrpcExporter,
         )
@@ -210,4 +260,4 @@ def _exporter(url: str) -> SpanExporter:
         OTLPSpanExporter as HttpExporter,
     )
 
-    return HttpExporter(endpoint=url if separator else f"http://{url}/v1/traces")
+    return HttpExporter(endpoint=url)

@@ -18,7 +18,7 @@ from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.metrics.settings import metrics_settings
 from naiad.telemetry.metrics.table import NAIAD_METRICS, TRITON_METRICS
 from naiad.telemetry.metrics.triton import triton_families
-from naiad.telemetry.metrics.view import VersionState
+from naiad.telemetry.metrics.view import ModelState, VersionState
 from naiad.telemetry.statistics import CacheStatistics, VersionStatistics
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def everything(
     states = [VersionState("m", 1, True)]
     return (
         triton_families(views, machine, settings, 10**7),
-        naiad_families(views, states, version="1", started_s=5.0),
+        naiad_families(views, states, [ModelState("m", 0, False)], version="1", started_s=5.0),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from naiad.telemetry.metrics import VersionState
+from naiad.telemetry.metrics import ModelState, VersionState
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.statistics import FailureReason, RefusalReason, VersionStatistics
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     RunBatch = Callable[[VersionStatistics, int], None]
 
 
+MODELS = (ModelState("changed", 3, is_change_refused=True),)
+
+
 def samples(*views: VersionView, states: tuple[VersionState, ...] = ()) -> dict[str, float]:
     """Each sample's value by `name label=value …`, without model and version."""
-    families = naiad_families(views, states, version="1.2.3", started_s=5.0)
+    families = naiad_families(views, states, MODELS, version="1.2.3", started_s=5.0)
     text, _ = write([], families, "")
     return {
         " ".join(
@@ -102,6 +105,8 @@ def test_gauges_tell_the_moment(view: MakeView) -> None:
     assert shown["naiad_model_load_duration_seconds model=m version=1"] == 1.5
     assert shown["naiad_model_ready model=m version=1"] == 1
     assert shown["naiad_model_ready model=broken version="] == 0
+    assert shown["naiad_model_load_failures_total model=changed"] == 3
+    assert shown["naiad_model_change_refused model=changed"] == 1
     assert shown["naiad_start_time_seconds"] == 5.0
     assert any(key.endswith("version=1.2.3") for key in shown if key.startswith("naiad_build_info"))
 

@@ -33,6 +33,7 @@ UNITLESS = {
     "naiad_queue_size",
     "naiad_instances",
     "naiad_instances_busy",
+    "naiad_model_change_refused",
     "naiad_model_ready",
     "naiad_build_info",
 }

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from structlog.testing import capture_logs
 from support.clock import FakeClock
+from support.collector import http_collector
 from support.traces import MODEL, call, request, run
 
-from naiad.core.errors import InternalError
+from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.telemetry.tracing import FrontEnd, TraceLevel, TraceManager, TraceMode, TraceSettings
-from naiad.telemetry.tracing.otel import SpanSink
+from naiad.telemetry.tracing.otel import SpanSink, collector_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,3 +215,57 @@ def test_the_service_is_named_by_flag_then_environment_then_default(
     assert call(manager, FakeClock())
     resource = spans(manager, exporter)["InferRequest"].resource
     assert (resource.attributes["service.name"], resource.attributes["team"]) == (name, "vision")
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("localhost:4399/v1/traces", "http://localhost:4399/v1/traces"),  # Triton's own spelling
+        ("localhost:4399", "http://localhost:4399/v1/traces"),
+        ("localhost:4399/", "http://localhost:4399/v1/traces"),
+        ("localhost", "http://localhost/v1/traces"),
+        ("[::1]:4399", "http://[::1]:4399/v1/traces"),
+        ("collector/otlp/v1/traces?key=1", "http://collector/otlp/v1/traces?key=1"),
+        ("http://collector:4318", "http://collector:4318/v1/traces"),
+        ("https://collector:4318/elsewhere", "https://collector:4318/elsewhere"),
+        ("grpc://collector:4317", "grpc://collector:4317"),
+        ("grpcs://collector:4317", "grpcs://collector:4317"),
+    ],
+)
+def test_the_url_is_completed_by_what_is_missing_and_no_more(given: str, url: str) -> None:
+    assert collector_url(given) == url
+
+
+@pytest.mark.parametrize(
+    "given", ["ftp://collector", "http://", ":4318", "host:port", "http://[::1", "/v1/traces"]
+)
+def test_a_url_that_nothing_could_be_sent_to_is_refused_with_its_text(given: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="HOST:PORT") as raised:
+        SpanSink([("url", given)])
+    assert f"url={given} " in str(raised.value)
+
+
+@pytest.mark.parametrize("with_path", [True, False])
+def test_spans_reach_a_collector_that_is_named_without_a_scheme(clock: FakeClock, with_path: bool) -> None:
+    """As Triton's documentation spells it, and in short."""
+    with http_collector() as collector:
+        address = collector.url.removeprefix("http://")
+        options = (("url", address if with_path else address.partition("/")[0]),)
+        settings = TraceSettings(TraceLevel.TIMESTAMPS, 1, mode=TraceMode.OPENTELEMETRY, options=options)
+        manager = TraceManager(settings, clock=clock)
+        assert call(manager, clock)
+        manager.close()
+        assert set(collector.spans) == {"InferRequest", "simple", "compute"}
+
+
+def test_a_refused_export_is_logged_with_the_whole_url_and_without_its_password(clock: FakeClock) -> None:
+    with http_collector() as collector:
+        url = collector.url.replace("/v1/traces", "/nowhere")
+        options = (("url", url.replace("://", "://me:secret@")),)
+        settings = TraceSettings(TraceLevel.TIMESTAMPS, 1, mode=TraceMode.OPENTELEMETRY, options=options)
+        manager = TraceManager(settings, clock=clock)
+        assert call(manager, clock)
+        with capture_logs() as lines:
+            manager.close()
+    assert [line["url"] for line in lines if line["event"] == "opentelemetry"] == [url]
+    assert "secret" not in str(lines)
