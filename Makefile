@@ -66,6 +66,10 @@ docs: $(DEV) ## Write the tables of docs/ that are made from the code again
 bench: $(DEV) ## Run the benchmarks
 	@$(BIN)/python bench/run.py $(ARGS)
 
+.PHONY: bench-scheduling
+bench-scheduling: $(DEV) ## Measure deadlines, refusals and callers that leave a busy server
+	@$(BIN)/python bench/scheduling.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEV) ## Send made-up requests to a server, and made-up bytes to its parsers: docs/hardening.md
 	@cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)

@@ -25,10 +25,10 @@ def write_plot(path: Path, rows: list[Row], caption: str) -> None:
     height = 2 * _MARGIN + _HEAD + sum(_HEAD + _ROW * len(group) for _, group in cases)
     canvas = np.full((height, 2 * _MARGIN + _LABEL + _BAR + _FIGURES, 3), 255, np.uint8)
     y = _MARGIN + _ROW
-    _text(canvas, caption, _MARGIN, y, 0.5)
+    write_text(canvas, caption, _MARGIN, y, 0.5)
     for name, group in cases:
         y += _HEAD
-        _text(canvas, name, _MARGIN, y, 0.6)
+        write_text(canvas, name, _MARGIN, y, 0.6)
         largest = max(row.requests_per_s for row in group)
         for row in group:
             y += _ROW
@@ -39,11 +39,12 @@ def write_plot(path: Path, rows: list[Row], caption: str) -> None:
 def _draw_row(canvas: np.ndarray, row: Row, y: int, share: float) -> None:
     left = _MARGIN + _LABEL
     right = left + max(2, round(_BAR * share))
-    _text(canvas, row.caller, _MARGIN + 16, y, 0.45)
+    write_text(canvas, row.caller, _MARGIN + 16, y, 0.45)
     cv2.rectangle(canvas, (left, y - 14), (right, y + 3), _BARE if row.bare else _SERVED, cv2.FILLED)
     figures = f"{row.requests_per_s:,.0f}/s  {row.ratio:.2f} of limit  p99 {row.p99_ms:,.1f} ms"
-    _text(canvas, figures, right + 8, y, 0.4)
+    write_text(canvas, figures, right + 8, y, 0.4)
 
 
-def _text(canvas: np.ndarray, text: str, x: int, y: int, size: float) -> None:
+def write_text(canvas: np.ndarray, text: str, x: int, y: int, size: float) -> None:
+    """Write a line of text onto a picture, its left lower corner at (x, y)."""
     cv2.putText(canvas, text, (x, y), _FONT, size, _INK, 1, cv2.LINE_AA)

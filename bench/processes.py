@@ -21,14 +21,14 @@ _STOP_LIMIT_S = 60
 
 
 class Server:
-    """`naiad serve` with its default settings, on a free port of loopback.
+    """`naiad serve` with its default settings but for `arguments`, on a free port of loopback.
 
     A context manager; leaving it stops the process. Its log goes to a file.
     """
 
-    def __init__(self, repository: Path, log_file: Path) -> None:
+    def __init__(self, repository: Path, log_file: Path, *arguments: str) -> None:
         command = [sys.executable, "-m", "naiad", "serve", f"--model-repository={repository}"]
-        command += ["--grpc-address=127.0.0.1", "--grpc-port=0", "--log-format=json"]
+        command += ["--grpc-address=127.0.0.1", "--grpc-port=0", "--log-format=json", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NAIAD_")}
         self._log_file = log_file
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
@@ -40,6 +40,7 @@ class Server:
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") in ("ready", "serving"):
                 self.address: str = event["grpc"]
+                self.metrics: str = event.get("metrics", "")
                 # From now on only so that the pipe never fills.
                 self._reader = threading.Thread(target=lambda: list(lines))
                 self._reader.start()

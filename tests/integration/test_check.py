@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from support.ensembles import ensemble_text
 from support.golden import make_repository
-from support.onnx_models import add_sub, identity
+from support.onnx_models import add_sub, identity, info, model
 from support.repositories import ADD_SUB_CONFIG, add_model
 from support.servers import server
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 CONTRACT = Path(os.environ.get("NAIAD_TRITON_CONTRACT", Path(__file__).parents[3] / "shared" / "triton"))
 
-LABELLED = ADD_SUB_CONFIG.replace(
-    'name: "OUTPUT0" data_type: TYPE_INT32', 'name: "OUTPUT0" label_filename: "{}" data_type: TYPE_INT32'
-)
 SAMPLE = """
 model_warmup {{ name: "w" batch_size: {batch}
   inputs {{ key: "INPUT0" value {{ data_type: TYPE_INT32 dims: [ {dims} ] {data} }} }}
@@ -36,6 +33,11 @@ DETECT = """
 parameters { key: "naiad.task" value { string_value: "detect" } }
 parameters { key: "naiad.head" value { string_value: "yunet" } }
 """
+
+
+def labelled(filename: str) -> str:
+    output = 'name: "OUTPUT0"'
+    return ADD_SUB_CONFIG.replace(output, f'{output} label_filename: "{filename}"')
 
 
 def sample(*, batch: int = 1, dims: int = 16, data: str = "zero_data: true", second: str = "INPUT1") -> str:
@@ -60,10 +62,10 @@ BROKEN_CONFIGS = {
     "head": DETECT,
     "threads": 'parameters { key: "intra_op_thread_count" value { string_value: "many" } }',
     "gpu": ADD_SUB_CONFIG + "instance_group { kind: KIND_GPU }",
-    "gpu_and_file": 'instance_group { kind: KIND_GPU } default_model_filename: "a.onnx"',
-    "labels": LABELLED.format("labels.txt"),
-    "labels_outside": LABELLED.format("../labels.txt"),
-    "labels_folder": LABELLED.format("1"),
+    "gpu_and_file": 'platform: "onnxruntime_onnx" instance_group { kind: KIND_GPU } default_model_filename: "a.onnx"',
+    "labels": labelled("labels.txt"),
+    "labels_outside": labelled("../labels.txt"),
+    "labels_folder": labelled("1"),
     "sample_batch": sample(batch=99),
     "sample_dims": sample(dims=3),
     "sample_name": sample(second="INPUT9"),
@@ -80,7 +82,7 @@ def write_broken(root: Path) -> None:
     for name, config in BROKEN_CONFIGS.items():
         add_model(root, name, add_sub(), config)
     add_model(root, "sound", add_sub(), ADD_SUB_CONFIG)
-    folder = add_model(root, "sound_labels", add_sub(), LABELLED.format("labels.txt"))
+    folder = add_model(root, "sound_labels", add_sub(), labelled("labels.txt"))
     (folder / "labels.txt").write_text("a\nb\n")
     add_model(root, "sound_sample", add_sub(), sample())
     add_model(root, "junk", b"no graph")
@@ -89,6 +91,16 @@ def write_broken(root: Path) -> None:
     unknown.graph.node[0].op_type = "NoSuchOperator"
     add_model(root, "operator", unknown)
     add_model(root, "half", {1: add_sub(), 2: b"no graph"}, ADD_SUB_CONFIG + "version_policy { all { } }")
+    # The sample's zero stands for the table's first row, of none.
+    table = helper.make_tensor("table", TensorProto.FLOAT, [0], [])
+    gather = model(
+        [helper.make_node("Gather", ["table", "INPUT0"], ["OUTPUT0"])],
+        [info("INPUT0", TensorProto.INT64, ["N", 1])],
+        [info("OUTPUT0", TensorProto.FLOAT, ["N", 1])],
+        [table],
+    )
+    zero = 'key: "INPUT0" value { data_type: TYPE_INT64 dims: [ 1 ] zero_data: true }'
+    add_model(root, "sample_run", gather, f'model_warmup {{ name: "w" batch_size: 1 inputs {{ {zero} }} }}')
     (root / "empty").mkdir()
     (root / "no_file" / "1").mkdir(parents=True)
     (root / "no_file" / "config.pbtxt").write_text(ADD_SUB_CONFIG)
@@ -123,6 +135,13 @@ async def test_every_kind_of_broken_model_is_refused_both_ways_for_the_same_reas
     write_broken(tmp_path)
     at_load, at_check = await both(tmp_path)
     at_load["half"].discard("unloaded")  # version 1 is sound, and goes with the other
+    # A server names the version and the kind of error of an ensemble's model before the same reason.
+    told = {
+        name: told.pop().partition(" with error: ")
+        for name, told in (("load", at_load.pop("ensemble")), ("check", at_check.pop("ensemble")))
+    }
+    assert told["load"][0] == told["check"][0]
+    assert told["load"][2].rstrip(";\n").endswith(told["check"][2])
     assert at_check == at_load
     sound = {name for name, reasons in at_check.items() if not reasons}
     assert sound == {"sound", "sound_labels", "sound_sample"}

@@ -13,6 +13,7 @@ from support.triton_flags import TRITON_FLAGS
 from naiad.config.command_line import FIELDS_BY_FLAG
 from naiad.config.refused_flags import OTHER_FLAGS_BY_NAME
 from naiad.config.server_config import GROUPS, default_text, environment_name, flag_name
+from naiad.config.settings.backend_config import DEFAULT_MAX_BATCH_SIZE, WITHOUT_EFFECT
 from naiad.config.support import FIELDS
 from naiad.services.support import HTTP_ENDPOINTS, RPCS
 from naiad.telemetry.metrics.table import TRITON_METRICS
@@ -38,6 +39,7 @@ def compatibility_page() -> str:
         rpcs=_calls("RPC", RPCS),
         endpoints=_calls("endpoint", HTTP_ENDPOINTS),
         flags="\n\n".join(f"### {title}\n\n{_flags(names)}" for title, names in TRITON_FLAGS.items()),
+        backend_config=_table(("key", "of", "state", "note"), _backend_config()),
         fields=_table(
             ("field", "state", "note"),
             ((f"`{row.path}`", row.support.value, row.note) for row in FIELDS),
@@ -94,6 +96,15 @@ def _flag(name: str) -> tuple[str, str, str]:
         return f"`{name}`", "honoured", group.model_fields[FIELDS_BY_FLAG[name]].description or ""
     other = OTHER_FLAGS_BY_NAME[name]
     return f"`{name}`", other.state.value, other.note
+
+
+def _backend_config() -> Iterable[tuple[str, str, str, str]]:
+    """One row a key; what is known of all backends first."""
+    for backend, reasons in WITHOUT_EFFECT.items():
+        where = backend or "all backends"
+        yield f"`{DEFAULT_MAX_BATCH_SIZE}`", where, "honoured", "as `--default-max-batch-size`, which wins"
+        for key, reason in reasons.items():
+            yield f"`{key}`", where, "accepted, without effect", reason
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -127,6 +127,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "containers are told by their environment",
     ),
     Difference(
+        "the version in the server's metadata",
+        "Triton's",
+        "Naiad's",
+        "it is Naiad that answers: a client that asks for a version of Triton should be told",
+    ),
+    Difference(
         "`--log-format`",
         "`default` unless given",
         "`text` unless given; `json`, `default` and `ISO8601` too",

@@ -15,7 +15,8 @@ async def report(client: aio.Client, photo: str) -> bool:
     except (NaiadError, OSError) as error:
         print(f"{photo}: {error}")
         return False
-    print(f"{photo}: {len(result.faces)} faces, in a batch of {result.timing.batch_size}")
+    found = f"{len(result.faces)} face{'s' * (len(result.faces) != 1)}"
+    print(f"{photo}: {found}, in a batch of {result.timing.batch_size}")
     return True
 
 

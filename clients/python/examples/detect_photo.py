@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         except (NaiadError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
-    print(f"{len(result.faces)} faces by {result.model}/{result.version} in {result.timing.total_us} us")
+    found = f"{len(result.faces)} face{'s' * (len(result.faces) != 1)}"
+    print(f"{found} by {result.model}/{result.version} in {result.timing.total_us} us")
     for face in result.faces:
         print(f"{face.score:.3f}  " + "  ".join(f"{edge:.0f}" for edge in face.box))
     return 0

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     with Client(arguments.address, detector=arguments.model, color="bgr") as client:
         for frame in client.stream_detect(frames_of(arguments.video)):
             ms = (time.time_ns() // 1000 - frame.capture_time_us) / 1000
-            found = frame.error or f"{len(frame.unwrap().faces)} faces"
+            found = frame.error or f"{(faces := len(frame.unwrap().faces))} face{'s' * (faces != 1)}"
             print(f"frame {frame.frame_id}: {found} after {ms:.1f} ms")
     return 0
 

@@ -18,7 +18,7 @@ from naiad.config.server_config import ServerConfig, environment_name, flag_name
 if TYPE_CHECKING:
     from naiad.lifecycle.inspection import Inspection
 
-_FIELDS = ("disable_auto_complete_config", "default_max_batch_size", "cpu_threads")
+_FIELDS = ("model_config_name", "disable_auto_complete_config", "default_max_batch_size", "cpu_threads")
 
 
 class OutputFormat(Enum):
@@ -48,6 +48,8 @@ def check(
     output: Annotated[
         OutputFormat, typer.Option("--format", help="Text to read, or JSON for programs.")
     ] = OutputFormat.TEXT,
+    *,
+    model_config_name: Annotated[str | None, setting("model_config_name", "NAME")] = None,
     disable_auto_complete_config: Annotated[
         str | None, setting("disable_auto_complete_config", "true|false")
     ] = None,
@@ -58,7 +60,7 @@ def check(
 
     Nothing is served and nothing stays loaded. The exit code is 1 if any model is broken, else 0.
     """
-    given = (disable_auto_complete_config, default_max_batch_size, cpu_threads)
+    given = (model_config_name, disable_auto_complete_config, default_max_batch_size, cpu_threads)
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
     inspection = _inspect(_settings(repository, flags))
     _write(inspection, output)
@@ -84,6 +86,7 @@ def _inspect(config: ServerConfig) -> Inspection:
         read_cpu_budget(config.cpu_threads),
         auto_complete=not config.disable_auto_complete_config,
         default_max_batch_size=config.default_max_batch_size,
+        config_name=config.model_config_name,
     )
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))

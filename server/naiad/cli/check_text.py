@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -200,8 +201,10 @@ def _plan_rows(plan: VersionPlan, model: ModelReport) -> tuple[Row, ...]:
 def _config_text(plan: VersionPlan, model: ModelReport) -> str:
     if model.config_file is None:
         return "no config.pbtxt: taken from the graph and the defaults"
+    # A variant, configs/NAME.pbtxt, is told with its folder.
+    name = os.path.relpath(model.config_file, model.path) if model.path else model.config_file
     completed = f", from the graph: {', '.join(plan.completed)}" if plan.completed else ""
-    return f"config.pbtxt{completed}"
+    return f"{name}{completed}"
 
 
 def tensor_text(tensor: TensorReport, *, batched: bool) -> str:
@@ -289,6 +292,8 @@ def _summary(inspection: Inspection) -> str:
     broken = [printable(model.name) for model in inspection.models if not model.ok]
     unlisted = sum(entry.problem is not None for entry in inspection.repositories)
     total = len(inspection.models)
+    if not total and not unlisted:
+        return "0 models: nothing is broken, and nothing would be served"
     text = f"{total} model{'s' * (total != 1)}: {total - len(broken)} ok, {len(broken)} broken"
     text += f" ({', '.join(_limited(broken))})" if broken else ""
     return text + (f"; repositories that cannot be listed: {unlisted}" if unlisted else "")

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the JSON; another number once a key is renamed or removed."""
 
-_FIELDS = ("disable_auto_complete_config", "default_max_batch_size", "cpu_threads", "max_queue_size")
+_FIELDS = (
+    "model_config_name",
+    "disable_auto_complete_config",
+    "default_max_batch_size",
+    "cpu_threads",
+    "max_queue_size",
+)
 
 
 def explain(
@@ -49,6 +55,7 @@ def explain(
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    model_config_name: Annotated[str | None, setting("model_config_name", "NAME")] = None,
     disable_auto_complete_config: Annotated[
         str | None, setting("disable_auto_complete_config", "true|false")
     ] = None,
@@ -66,7 +73,13 @@ def explain(
         return
     if not model_repository:
         raise InvalidArgumentError("say where the model is: --model-repository=DIR or --url=HOST:PORT")
-    given = (disable_auto_complete_config, default_max_batch_size, cpu_threads, max_queue_size)
+    given = (
+        model_config_name,
+        disable_auto_complete_config,
+        default_max_batch_size,
+        cpu_threads,
+        max_queue_size,
+    )
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
     _explain_planned(model, _settings(model_repository, flags), as_json=as_json)
 
@@ -109,6 +122,7 @@ def _inspect(name: str, config: ServerConfig) -> ModelReport:
         read_cpu_budget(config.cpu_threads),
         auto_complete=not config.disable_auto_complete_config,
         default_max_batch_size=config.default_max_batch_size,
+        config_name=config.model_config_name,
     )
     return inspector.inspect_model(folder)
 

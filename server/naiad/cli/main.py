@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from naiad import __version__
 from naiad.cli.check import check
@@ -13,6 +14,14 @@ from naiad.cli.demo import demo
 from naiad.cli.explain import explain
 from naiad.cli.serve import SERVE_CONTEXT, serve
 from naiad.core.errors import NaiadError
+
+
+class PlainHelp(TyperCommand):
+    """A command whose help is click's own: rich's table cuts off names that its columns have no room for."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **(settings | {"rich_markup_mode": None}))
+
 
 app = typer.Typer(
     name="naiad",
@@ -22,8 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
-app.command()(check)
-app.command()(explain)
+app.command(cls=PlainHelp)(check)
+app.command(cls=PlainHelp)(explain)
 app.add_typer(demo, name="demo")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,14 +15,14 @@ import typer  # noqa: TC002  # typer reads annotations at run time
 
 from naiad.cli.options import print_serve_help
 from naiad.config.command_line import parse_command_line
-from naiad.config.server_config import ServerConfig, server_config
+from naiad.config.server_config import ServerConfig, environment_name, flag_name, server_config
 from naiad.config.settings_checks import check_settings, list_notes, list_unknown_variables
 from naiad.core.errors import NaiadError
 from naiad.runtime.allocator import keep_memory_warm
 from naiad.telemetry.logging import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from naiad.telemetry.log_settings import LogSettings
 
@@ -44,15 +45,7 @@ def serve(context: typer.Context) -> None:
     if {"--help", "-h"} & set(context.args):
         print_serve_help(serve.__doc__ or "")
         return
-    config, warnings = read_settings(context.args)
-    logs = configure_logging(
-        config.log_format,
-        verbose=config.log_verbose,
-        info=config.log_info,
-        warning=config.log_warning,
-        error=config.log_error,
-        log_file=config.log_file,
-    )
+    config, warnings, logs = _start_log(context.args)
     if config.log_format == "json":
         # gRPC's core writes lines of its own to standard error, which no reader of JSON can take.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -66,6 +59,42 @@ def serve(context: typer.Context) -> None:
     except NaiadError as error:
         log.error("cannot serve", reason=error.message, who="operator")
         raise SystemExit(1) from None
+
+
+def _start_log(arguments: Sequence[str]) -> tuple[ServerConfig, list[str], LogSettings]:
+    """The settings, sentences for the operator, and the log that runs by now.
+
+    Raises:
+        NaiadError: the settings are refused; where a JSON log was asked for, that is a line of it and the
+            process ends instead.
+    """
+    try:
+        config, warnings = read_settings(arguments)
+        logs = configure_logging(
+            config.log_format,
+            verbose=config.log_verbose,
+            info=config.log_info,
+            warning=config.log_warning,
+            error=config.log_error,
+            log_file=config.log_file,
+        )
+    except NaiadError as error:
+        if not asks_for_json(arguments, os.environ):
+            raise
+        configure_logging("json")
+        log.error("cannot serve", reason=error.message, who="operator")
+        raise SystemExit(1) from None
+    return config, warnings, logs
+
+
+def asks_for_json(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether the log is to be JSON, as far as arguments that may be wrong elsewhere say so."""
+    said = environment.get(environment_name("log_format"), "")
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = argument.partition("=")
+        if name == flag_name("log_format"):
+            said = value if equals else following
+    return said.strip().lower() == "json"
 
 
 def read_settings(arguments: Sequence[str]) -> tuple[ServerConfig, list[str]]:

@@ -54,9 +54,15 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
 
 
 def near_flags(name: str) -> list[str]:
-    """The flags whose names are nearest to one that is unknown, best first."""
-    known = [*FIELDS_BY_FLAG, *OTHER_FLAGS_BY_NAME]
-    return difflib.get_close_matches("--" + name.strip("-").replace("_", "-").lower(), known)
+    """The flag that is nearest to a name that is none; two if they are equally near, none if none is near."""
+    meant = "--" + name.strip("-").replace("_", "-").lower()
+    near = difflib.get_close_matches(meant, [*FIELDS_BY_FLAG, *OTHER_FLAGS_BY_NAME], n=2)
+    return [flag for flag in near if _likeness(meant, flag) == _likeness(meant, near[0])]
+
+
+def _likeness(one: str, other: str) -> float:
+    # In this order, as get_close_matches compares them: the ratio depends on it.
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 def did_you_mean(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from naiad.config.settings.grpc import GrpcConnectionSettings, GrpcSettings, Grp
 from naiad.config.settings.http import HttpSettings
 from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
 from naiad.config.settings.observability import LogSettings, MetricsSettings, TraceSettings
+from naiad.config.settings.refusals import refusal
 from naiad.config.settings.repository import RepositorySettings, ServerSettings
 from naiad.config.settings.scheduling import SchedulingSettings
 from naiad.core.errors import InvalidArgumentError
@@ -115,7 +116,7 @@ def _explain(detail: Any, flags: Mapping[str, Any]) -> str:
     name = flag_name(field) if field in flags else environment_name(field)
     value = detail["input"]
     shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    text = f"{name}={shown}: {detail['msg'].removeprefix('Value error, ')}"
+    text = f"{name}={shown}: {refusal(field, detail)}"
     if name.startswith(ENVIRONMENT_PREFIX) and str(value).startswith("tcp://"):
         text += (
             " (Kubernetes sets it for a service of that name: enableServiceLinks: false, or give the flag)"

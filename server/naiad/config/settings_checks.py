@@ -54,13 +54,6 @@ def list_notes(config: ServerConfig) -> tuple[str, ...]:
             f"--rate-limit-resource={', '.join(config.rate_limit_resource)} has no effect without "
             "--rate-limit=execution_count: instances run whenever they are idle"
         )
-    if not config.grpc_use_ssl:
-        files = ("grpc_server_cert", "grpc_server_key", "grpc_root_cert")
-        notes += [
-            f"{flag_name(name)}={path} has no effect without --grpc-use-ssl: gRPC is served in the clear"
-            for name in files
-            if (path := getattr(config, name)) is not None
-        ]
     return tuple(notes)
 
 

@@ -81,9 +81,9 @@ class Ensembles:
         Raises:
             CompositionError: they cannot be, and why. Then none was changed.
         """
-        versions = list(versions)
-        bound = [self._resolve(version.config) for version in versions]
-        for version, models in zip(versions, bound, strict=True):
+        changed = [version for version in versions if not self._is_up_to_date(version)]
+        bound = [self._resolve(version.config) for version in changed]
+        for version, models in zip(changed, bound, strict=True):
             _bind(version, models)
 
     def refresh(self) -> None:
@@ -180,6 +180,18 @@ class Ensembles:
         log.info("ensemble in service", model=model.name, versions=sorted(versions))
         return True
 
+    def _is_up_to_date(self, version: ServingVersion) -> bool:
+        """Whether each step has the version that it would get now: they were found to fit when it got them.
+
+        With hundreds of ensembles, comparing all of them at each change of a state would hold up the loop.
+        """
+        assert version.config.ensemble is not None
+        chosen = [
+            _choice(_ready_versions(self._models.get(step.model_name)), step.model_version)
+            for step in version.config.ensemble.steps
+        ]
+        return None not in chosen and _scheduler(version).models == tuple(chosen)
+
     def _resolve(self, config: ModelConfig) -> list[ServingVersion]:
         """The version that runs each step; raises CompositionError."""
         assert config.ensemble is not None
@@ -218,18 +230,13 @@ class Ensembles:
     def _choose(self, config: ModelConfig, name: str, version: int) -> ServingVersion:
         model = self._models[name]
         depends = f"ensemble '{config.name}' depends on '{name}'"
-        ready = {
-            number: entry.serving
-            for number, entry in model.versions.items()
-            if entry.state is ReadyState.READY and entry.serving is not None
-        }
+        ready = _ready_versions(model)
         if not ready:
             raise CompositionError(f"{depends} {_why_none(model)}")
-        if version == LATEST_VERSION:
-            return ready[max(ready)]
-        if version not in ready:
+        chosen = _choice(ready, version)
+        if chosen is None:
             raise CompositionError(f"{depends} whose required version {version} is not loaded.")
-        return ready[version]
+        return chosen
 
 
 def waiting_ensemble(
@@ -271,22 +278,36 @@ def drain_order(versions: Sequence[ServingVersion]) -> Iterator[list[ServingVers
         rest = [each for each in rest if each not in group]
 
 
-def _ensemble_versions(model: Model) -> dict[int, ServingVersion]:
-    """The versions of a model that serve as an ensemble."""
+def _ready_versions(model: Model | None) -> dict[int, ServingVersion]:
+    """The versions of a model that serve."""
     return {
         number: entry.serving
-        for number, entry in model.versions.items()
-        if entry.state is ReadyState.READY
-        and entry.serving is not None
-        and entry.serving.config.ensemble is not None
+        for number, entry in (model.versions.items() if model is not None else ())
+        if entry.state is ReadyState.READY and entry.serving is not None
     }
 
 
+def _choice(ready: Mapping[int, ServingVersion], version: int) -> ServingVersion | None:
+    """The version that a step gets, if it is there."""
+    if version == LATEST_VERSION:
+        return ready[max(ready)] if ready else None
+    return ready.get(version)
+
+
+def _ensemble_versions(model: Model) -> dict[int, ServingVersion]:
+    """The versions of a model that serve as an ensemble."""
+    ready = _ready_versions(model)
+    return {number: serving for number, serving in ready.items() if serving.config.ensemble is not None}
+
+
+def _scheduler(version: ServingVersion) -> EnsembleScheduler:
+    assert isinstance(version.scheduler, EnsembleScheduler)
+    return version.scheduler
+
+
 def _bind(version: ServingVersion, models: Sequence[ServingVersion]) -> None:
-    scheduler = version.scheduler
-    assert isinstance(scheduler, EnsembleScheduler)
-    if scheduler.models != tuple(models):
-        scheduler.bind(models)
+    _scheduler(version).bind(models)
+    version.composed_of = tuple(dict.fromkeys(models))
     version.labels = {**_labels(version.config, models), **version.model.labels}
 
 

@@ -29,7 +29,7 @@ from naiad.lifecycle.inspection import (
 )
 from naiad.lifecycle.loading import check_gpus, class_labels, vision_model
 from naiad.lifecycle.version_plan import plan_version
-from naiad.repository.layout import find_folder, model_file, scan
+from naiad.repository.layout import find_folder, level_hint, model_file, scan
 from naiad.repository.version_policy import select_versions
 from naiad.runtime.layout import plan_instances
 from naiad.runtime.loader import inspect_version
@@ -295,9 +295,8 @@ def _is_folder(path: Path) -> bool:
 
 def _repository_notes(root: Path, names: list[str], folders: list[str]) -> list[str]:
     """What looks like a mistake in how the folder was made or named."""
-    if "config.pbtxt" in names or any(name.isdecimal() for name in folders):
-        parent = root.resolve().parent
-        return [f"this looks like the folder of one model: the model repository is its parent, {parent}"]
+    if hint := level_hint(root):
+        return [hint]
     files = [name for name in names if name.endswith(".onnx") and name not in folders]
     notes = [f"ignored file {name}: a model is a folder, {name[:-5]}/1/model.onnx" for name in files]
     return notes if folders or notes else ["there is no model in it: a model is a folder, NAME/1/model.onnx"]

@@ -30,7 +30,7 @@ from naiad.lifecycle.sources import SourceFinder, Survey
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version_loader import VersionLoader, expected
 from naiad.lifecycle.works import ModelWorks
-from naiad.repository.layout import DUPLICATE, list_folders, looks_like_model
+from naiad.repository.layout import DUPLICATE, level_hint, list_folders
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -153,13 +153,9 @@ class ModelManager(ModelRegistry):
             self._poller.start(survey)
 
     def _warn_of_wrong_level(self) -> None:
-        for root in filter(looks_like_model, self._roots):
-            log.warning(
-                "looks like a model, not a model repository",
-                path=str(root),
-                detail=f"the repository is the folder above it: --model-repository={root.absolute().parent}",
-                who="operator",
-            )
+        for root in self._roots:
+            if hint := level_hint(root):
+                log.warning("not a model repository", path=str(root), detail=hint, who="operator")
 
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
         """Load each model's versions as its policy says; failures stay in the states, none is raised."""

@@ -9,7 +9,7 @@ from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.states import ReadyState, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.errors import NaiadError
@@ -52,6 +52,8 @@ class ServingVersion:
         )
         self.fallbacks = model.version.fallbacks
         self.scheduler = scheduler
+        self.composed_of: tuple[ServingVersion, ...] = ()
+        """Of an ensemble: the versions that run its steps now. Who holds it holds them too."""
         self.statistics = statistics
         self._loaded = model.version
         self._handles = 0
@@ -78,7 +80,8 @@ class ServingVersion:
         """Count one more user; an unload waits until all have released."""
         self._handles += 1
         self._released.clear()
-        return ModelHandle(self)
+        # Not only while a request runs: between this and `submit` an unload would close what its steps need.
+        return ModelHandle(self, tuple(model.acquire() for model in self.composed_of))
 
     def release(self) -> None:
         """Count one user less; called by the handle."""
@@ -114,10 +117,11 @@ class ServingVersion:
 class ModelHandle:
     """The right to use one version. A context manager; used on the event loop's thread."""
 
-    __slots__ = ("_released", "_serving")
+    __slots__ = ("_models", "_released", "_serving")
 
-    def __init__(self, serving: ServingVersion) -> None:
+    def __init__(self, serving: ServingVersion, models: Sequence[ModelHandle] = ()) -> None:
         self._serving = serving
+        self._models = models
         self._released = False
 
     def __enter__(self) -> Self:
@@ -173,6 +177,8 @@ class ModelHandle:
         if not self._released:
             self._released = True
             self._serving.release()
+            for model in self._models:
+                model.release()
 
 
 class ModelVersion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ _MODEL_FILES = frozenset({"config.pbtxt", "configs"})
 _DIGITS = re.compile(r"[0-9]+")
 _MAX_VERSION = 2**63 - 1
 _DEFAULT_FILENAME = "model.onnx"
+_MAX_LOOKED_AT = 1_000
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,62 @@ def model_file(folder: ModelFolder, version: int, config: ModelConfig) -> Path:
 def looks_like_model(root: Path) -> bool:
     """Whether a repository seems to be one level too deep: it holds a config, or nothing but versions."""
     try:
-        names = [path.name for path in root.iterdir() if _is_folder(path)]
-        return (root / "config.pbtxt").is_file() or bool(names and all(map(_DIGITS.fullmatch, names)))
+        folders = [path for path in root.iterdir() if _is_folder(path)]
     except OSError:
         return False
+    if (root / "config.pbtxt").is_file():
+        return True
+    only_numbers = bool(folders) and all(_DIGITS.fullmatch(path.name) for path in folders)
+    return only_numbers and not any(map(_holds_model, folders))  # models may be called by numbers
+
+
+def level_hint(root: Path) -> str:
+    """What to give in place of a repository that seems to be at the wrong level; "" if nothing seems wrong.
+
+    It may be the folder of a model, or of a version, or the folder above one or more repositories.
+    """
+    try:
+        return _level_hint(root.resolve())
+    except (OSError, RuntimeError):  # that it cannot be listed is told by others
+        return ""
+
+
+def _level_hint(root: Path) -> str:
+    if (root / _DEFAULT_FILENAME).is_file():
+        if _DIGITS.fullmatch(root.name):
+            place = root.parent.parent
+            return f"this looks like a version of a model: the model repository is two folders above, {place}"
+        return f"{_DEFAULT_FILENAME} lies in it: a model is a folder, NAME/1/{_DEFAULT_FILENAME}"
+    if looks_like_model(root):
+        return f"this looks like the folder of one model: the model repository is its parent, {root.parent}"
+    below = [path for path in islice(sorted(root.iterdir()), _MAX_LOOKED_AT) if _is_shown_folder(path)]
+    if any(map(_holds_model, below)):
+        return ""
+    found = [str(path) for path in below if any(map(_holds_model, islice(_below(path), _MAX_LOOKED_AT)))]
+    if not found:
+        return ""
+    more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+    is_are = "model repository is" if len(found) == 1 else "model repositories are"
+    return f"there is no model in it, but a level below: the {is_are} {', '.join(found[:_MAX_NAMED])}{more}"
+
+
+def _holds_model(path: Path) -> bool:
+    """Whether a folder is a model's: it has a config or a version."""
+    return any(
+        entry.name == "config.pbtxt" or (_DIGITS.fullmatch(entry.name) and _is_folder(entry))
+        for entry in _below(path)
+    )
+
+
+def _below(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError:
+        return []
+
+
+def _is_shown_folder(path: Path) -> bool:
+    return not path.name.startswith(".") and _is_folder(path)
 
 
 def _folders(root: Path) -> list[Path]:

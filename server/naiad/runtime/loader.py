@@ -161,7 +161,9 @@ def inspect_version(
     budget: CpuBudget,
     complete: CompleteConfig,
 ) -> InspectedVersion:
-    """Go the way of `load_version` up to the completed config, with one session and no warm-up.
+    """Go the way of `load_version` up to the completed config, with one session.
+
+    Of the warm-up only the config's samples are run, and on that session alone: a load fails with them.
 
     Raises:
         NaiadError: as `load_version`.
@@ -170,7 +172,7 @@ def inspect_version(
         loader = _Loader(path, config, environment, budget, spin=False)
         session = loader.open_first(opened)
         completed = loader.complete(complete, session)
-        prepare_samples(completed)  # for what it raises
+        run_samples(session, completed, prepare_samples(completed))
         return InspectedVersion(
             config=completed,
             inputs=tuple(session.inputs()),

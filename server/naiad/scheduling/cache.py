@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +27,9 @@ HEAVY_BYTES = 64 * 1024
 """Bytes that take more time (about 0.1 ms) than handing them to another thread."""
 
 HEAVY_TEXTS = 1_024
+
+MAX_LEAVING = 1_000
+"""Entries that are let go at once: a million small ones would hold up the event loop for seconds."""
 
 
 class RequestDigest:
@@ -116,7 +119,8 @@ def make_entry(outputs: Mapping[str, Array]) -> CacheEntry:
 class ResponseCache:
     """Entries of every model's versions, the least recently used leaving first. Used on the loop's thread.
 
-    A version's entries go with it: `forget` its generation when it closes.
+    A version's entries go with it: `forget` its generation when it closes. No call lets go of more than
+    `MAX_LEAVING` entries.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -129,6 +133,7 @@ class ResponseCache:
         self.used_bytes = 0
         self.evictions = 0
         self._entries: OrderedDict[tuple[int, bytes], CacheEntry] = OrderedDict()
+        self._digests: defaultdict[int, set[bytes]] = defaultdict(set)  # of the entries, by generation
         self._generations = 0
 
     def __len__(self) -> int:
@@ -152,18 +157,37 @@ class ResponseCache:
         return size <= self.max_bytes
 
     def put(self, generation: int, digest: bytes, entry: CacheEntry) -> None:
-        """Store an entry, for which others may have to leave. One that does not fit is dropped."""
+        """Store an entry, for which others may have to leave. One that does not fit is dropped.
+
+        One for which more than `MAX_LEAVING` would have to leave is dropped too, but those have left.
+        """
         if not self.fits(entry.size):
             return
-        old = self._entries.pop((generation, digest), None)
-        self.used_bytes += entry.size - (old.size if old else 0)
-        self._entries[generation, digest] = entry
-        while self.used_bytes > self.max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self.used_bytes -= oldest.size
+        if (generation, digest) in self._entries:
+            self._remove(generation, digest)
+        room = self.max_bytes - entry.size
+        for _ in range(MAX_LEAVING):
+            if self.used_bytes <= room:
+                break
+            self._remove(*next(iter(self._entries)))
             self.evictions += 1
+        if self.used_bytes <= room:
+            self.used_bytes += entry.size
+            self._entries[generation, digest] = entry
+            self._digests[generation].add(digest)
 
-    def forget(self, generation: int) -> None:
-        """Let go of everything that one load of a version has answered."""
-        for key in [key for key in self._entries if key[0] == generation]:
-            self.used_bytes -= self._entries.pop(key).size
+    def forget(self, generation: int) -> bool:
+        """Let go of what one load of a version has answered; True if there is more, for another call."""
+        digests = self._digests.pop(generation, set())
+        for _ in range(min(len(digests), MAX_LEAVING)):
+            self.used_bytes -= self._entries.pop((generation, digests.pop())).size
+        if digests:
+            self._digests[generation] = digests
+        return bool(digests)
+
+    def _remove(self, generation: int, digest: bytes) -> None:
+        self.used_bytes -= self._entries.pop((generation, digest)).size
+        digests = self._digests[generation]
+        digests.remove(digest)
+        if not digests:
+            del self._digests[generation]

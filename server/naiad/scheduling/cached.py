@@ -138,7 +138,8 @@ class CachedScheduler:
                 self._fail(pending, error, FailureReason.OTHER)
         await self._inner.close()
         await self._settle()
-        self._cache.forget(self._generation)
+        for _ in iter(partial(self._cache.forget, self._generation), False):
+            await asyncio.sleep(0)  # others have their turn before the next thousand
 
     async def _settle(self) -> None:
         """Wait until nothing is asked, hashed or copied any more."""

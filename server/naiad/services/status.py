@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
+from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -27,6 +28,8 @@ Response = TypeVar("Response")
 
 MAX_MESSAGE = 2_000
 """Bytes of an error's text that reach the caller: trailers hold 8 KiB, and threefold what is not ASCII."""
+
+_NAMES_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 """The trailer that tells gRPC clients when to try again."""
@@ -73,14 +76,15 @@ class Status(NamedTuple):
         return () if self.retry_after_ms is None else ((RETRY_PUSHBACK, str(self.retry_after_ms)),)
 
 
-def status_of(error: Exception, **call: str) -> Status:
+def status_of(error: Exception, **call: str | int) -> Status:
     """The status for an error; one that is not ours becomes a fixed sentence whose id is in the log.
 
     Args:
         error: what was raised.
-        call: what the log says about the call beside it, such as its method, model and peer.
+        call: what the log says about the call beside it, such as its method, model and peer; `status`, HTTP's
+            own, takes the place of the code.
     """
-    known = {key: value for key, value in call.items() if value}
+    known = {key: _peer_text(value) if key == "peer" else value for key, value in call.items() if value}
     for kind in type(error).__mro__:
         if kind in _CODES:
             _log_expected(error, _CODES[kind], known)
@@ -94,12 +98,19 @@ def _retry_after_ms(error: Exception) -> int | None:
     return error.retry_after_ms if isinstance(error, errors.NaiadError) else None
 
 
-def _log_expected(error: Exception, code: grpc.StatusCode, call: dict[str, str]) -> None:
+def _log_expected(error: Exception, code: grpc.StatusCode, call: dict[str, str | int]) -> None:
     reason = _bounded(str(error))
     if isinstance(error, errors.InternalError) and not isinstance(error, errors.CallerFaultError):
         log.error("a model failed", reason=reason, **call, who="model owner")
     else:
-        log.debug("call refused", code=code.name, reason=reason, **call)
+        told = call if "status" in call else {"code": code.name, **call}
+        log.debug("call refused", reason=reason, **told)
+
+
+def _peer_text(peer: str | int) -> str:
+    """`ipv6:%5B::1%5D:54494`, as gRPC tells it, is `[::1]:54494`."""
+    kind, _, address = str(peer).partition(":")
+    return unquote(address) if kind in ("ipv4", "ipv6") else str(peer)
 
 
 def _bounded(message: str) -> str:
@@ -123,7 +134,9 @@ async def abort(context: Context, error: Exception, **call: str) -> NoReturn:
 
 def _model_of(request: object) -> str:
     """The model that a request names; empty for a stream, and where none is named."""
-    name = getattr(request, "model_name", "") or getattr(request, "name", "")
+    # Only a model's own messages call it `name`: in those of shared memory that is a region.
+    field = "name" if type(request).__name__.startswith(_NAMES_MODEL) else "model_name"
+    name = getattr(request, field, "")
     return name if isinstance(name, str) else ""
 
 

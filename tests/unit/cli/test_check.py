@@ -140,6 +140,63 @@ def test_a_model_without_config_is_completed_unless_that_is_switched_off(tmp_pat
     assert "--disable-auto-complete-config" in refused["problem"]["advice"]
 
 
+def test_a_missing_file_of_labels_breaks_a_model_as_it_does_in_a_server(tmp_path: Path) -> None:
+    config = ADD_SUB_CONFIG.replace('name: "OUTPUT0"', 'name: "OUTPUT0" label_filename: "labels.txt"')
+    folder = add_model(tmp_path, "m", add_sub(), config)
+    problem = report(tmp_path)["models"][0]["versions"][0]["problem"]
+    assert problem["stage"] == "labels"
+    assert "label_filename of model 'm' is 'labels.txt': there is no such file" in problem["reason"]
+    assert f"put that file, one class name a line, into {folder}" in problem["advice"]
+    (folder / "labels.txt").write_text("a")
+    assert report(tmp_path)["ok"]
+
+
+def test_the_name_of_a_config_variant_is_taken_from_flag_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = add_model(tmp_path, "m", add_sub(), ADD_SUB_CONFIG)
+    (folder / "configs").mkdir()
+    (folder / "configs" / "small.pbtxt").write_text(ADD_SUB_CONFIG.replace("size: 8", "size: 2"))
+    (folder / "configs" / "bad.pbtxt").write_text("max_batch_size: two")
+
+    def sizes(*flags: str) -> int:
+        size: int = report(tmp_path, *flags)["models"][0]["versions"][0]["plan"]["batching"]["max_batch_size"]
+        return size
+
+    assert sizes() == 8
+    assert sizes("--model-config-name=small") == 2
+    assert sizes("--model-config-name=absent") == 8
+    assert "config configs/small.pbtxt" in lines(check(tmp_path, "--model-config-name=small"))
+    monkeypatch.setenv("NAIAD_MODEL_CONFIG_NAME", "bad")
+    problem = report(tmp_path)["models"][0]["problem"]
+    assert problem["advice"] == f"correct {folder}/configs/bad.pbtxt"
+    assert sizes("--model-config-name=small") == 2
+
+
+def test_the_help_shows_each_flag_and_variable_whole() -> None:
+    result = CliRunner().invoke(app, ["check", "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
+    assert result.exit_code == 0
+    words = result.stdout.replace(")", " ").split()
+    for name in (
+        "model-config-name",
+        "disable-auto-complete-config",
+        "default-max-batch-size",
+        "cpu-threads",
+    ):
+        assert f"--{name}" in words
+        assert f"NAIAD_{name.upper().replace('-', '_')}" in words
+
+
+def test_a_repository_at_the_wrong_level_is_told_where_the_models_are(tmp_path: Path) -> None:
+    """Nothing is broken, so that the exit code is 0; the text says that nothing would be served."""
+    add_model(tmp_path / "golden", "m", add_sub(), ADD_SUB_CONFIG)
+    result = check(tmp_path / "golden" / "m" / "1")
+    assert result.exit_code == 0
+    assert f"the model repository is two folders above, {tmp_path}/golden" in result.stdout
+    assert lines(result)[-1] == "0 models: nothing is broken, and nothing would be served"
+    assert f"the model repository is {tmp_path}/golden" in check(tmp_path).stdout
+
+
 def test_settings_come_from_the_environment_too_and_a_flag_beats_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from support.processes import naiad_environment
 from typer.testing import CliRunner
 
 from naiad.cli.main import app
 from naiad.cli.serve import read_settings
 from naiad.config.server_config import GROUPS, ServerConfig, environment_name, flag_name
+from naiad.core.errors import NaiadError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +71,40 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_1(flags: list[str], word
     assert result.returncode == 1
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "is_json"),
+    [
+        (["--no-such-flag", "--log-format=json"], "", True),
+        (["--grpc-port=x", "--log-format", "json"], "", True),
+        (["--log-format=json", "--log-file=/no/such/folder/log"], "", True),
+        (["--no-such-flag"], "json", True),
+        (["--no-such-flag", "--log-format=text"], "json", False),
+        (["--no-such-flag", "--log-format"], "", False),
+        ([], "", False),
+    ],
+)
+def test_a_refusal_before_the_log_starts_is_a_line_of_the_log_that_was_asked_for(
+    arguments: list[str], variable: str, is_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of JSON lines must not meet a bare sentence, however wrong the rest is."""
+    monkeypatch.setenv("NAIAD_MODEL_REPOSITORY", "." if arguments else "")
+    monkeypatch.setenv("NAIAD_LOG_FORMAT", variable)
+    configured = structlog.get_config()
+    try:
+        result = CliRunner().invoke(app, ["serve", *arguments])
+    finally:
+        structlog.configure(**configured)
+    if not is_json:
+        assert isinstance(result.exception, NaiadError)  # a sentence, by the one who ends the process
+        return
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 1
+    content = json.loads(line)
+    assert content.keys() == {"event", "level", "timestamp", "reason", "who"}
+    assert (content["event"], content["level"], content["who"]) == ("cannot serve", "error", "operator")
+    assert any(argument.partition("=")[0] in content["reason"] for argument in arguments)
 
 
 def test_what_changes_nothing_is_gathered_from_flags_settings_and_environment(

@@ -51,8 +51,9 @@ def test_every_setting_can_be_given_and_every_boolean_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("--grpc-prot=1", "unknown flag --grpc-prot; did you mean --grpc-port"),
-        ("--grpc_port=1", "unknown flag --grpc_port; did you mean --grpc-port"),
+        ("--grpc-prot=1", "unknown flag --grpc-prot; did you mean --grpc-port?"),
+        ("--grpc_port=1", "unknown flag --grpc_port; did you mean --grpc-port?"),
+        ("--port=1", "unknown flag --port; did you mean --http-port or --grpc-port?"),  # equally near
         ("--zzzzzz", "unknown flag --zzzzzz"),
         ("-p 1", "unknown flag -p"),
         ("models", "unexpected argument 'models'"),

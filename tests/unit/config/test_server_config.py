@@ -33,7 +33,7 @@ def test_booleans_are_taken_as_triton_takes_them(text: str, value: bool) -> None
         (
             {"model_repository": ["/a"], "grpc_port": "70000"},
             {},
-            "--grpc-port=70000: Input should be less than",
+            "--grpc-port=70000: it must be at most 65535",
         ),
         ({"model_repository": ["/a"]}, {"NAIAD_CPU_THREADS": "none"}, "NAIAD_CPU_THREADS=none"),
         ({"model_repository": ["/a"], "exit_timeout_secs": "0"}, {}, "--exit-timeout-secs=0"),

@@ -130,12 +130,14 @@ def test_a_variable_that_is_no_setting_is_named_with_what_may_be_meant() -> None
         "NAIAD_GPRC_PORT": "1",
         "NAIAD_HOST_POLICY": "0,numa-node=0",
         "NAIAD_GRPC_PORT": "1",
+        "NAIAD_HTTP_THREAD_COUN": "1",
         "NAIAD_ZZZZZZZZ": "1",
         "PATH": "/bin",
     }
-    gprc, prot, policy, other = list_unknown_variables(environment)
+    gprc, prot, policy, handlers, other = list_unknown_variables(environment)
     assert "NAIAD_GPRC_PORT is no setting and changes nothing; did you mean NAIAD_GRPC_PORT" in gprc
-    assert "did you mean NAIAD_GRPC_PORT" in prot
+    assert prot.endswith("did you mean NAIAD_GRPC_PORT?")
+    assert "did you mean" not in handlers  # what is near is a flag of tritonserver that is no setting
     assert "instances are not bound to cores" in policy
     assert other == "NAIAD_ZZZZZZZZ is no setting and changes nothing"
 

@@ -221,6 +221,21 @@ async def test_a_request_at_work_outlives_the_unload_of_its_models(tmp_path: Pat
     await models.close()
 
 
+async def test_a_request_that_is_still_being_read_outlives_the_unload_of_its_models(
+    models: ModelManager,
+) -> None:
+    """Its call holds the ensemble, and with it what the steps need, before there is anything to submit."""
+    await models.load("E2")
+    with models.acquire("E2", None) as handle:
+        for name in ("a", "b", "c", "E", "E2"):
+            await models.unload(name)
+        await settle()
+        request = InferRequest("E2", None, {"given": np.full((1, 2), 3, np.float32)})
+        response = await asyncio.wait_for(handle.submit(request), 5)
+    assert response.outputs["end"].tolist() == [[24, 24]]
+    assert models.unanswered() == {}
+
+
 async def test_a_drain_lets_requests_go_through_all_their_steps(tmp_path: Path) -> None:
     """The models of an ensemble may not stop before it has: a request between two steps needs the next one."""
     session = GatedSession()

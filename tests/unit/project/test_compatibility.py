@@ -14,6 +14,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from naiad.config.command_line import FIELDS_BY_FLAG
 from naiad.config.refused_flags import OTHER_FLAGS, OTHER_FLAGS_BY_NAME, FlagState
 from naiad.config.server_config import ServerConfig, default_text
+from naiad.config.settings.backend_config import (
+    DEFAULT_MAX_BATCH_SIZE,
+    WITHOUT_EFFECT,
+    parse_backend_config,
+)
 from naiad.services.inference import InferenceService
 from naiad.services.support import HTTP_ENDPOINTS, RPCS, CallState
 
@@ -76,6 +81,16 @@ def test_a_row_says_why_and_its_default_is_tritons(row: OtherFlag) -> None:
     elif row.default is not None:
         assert row.default == DEFAULTS[row.name]
         assert row.is_default(row.default)
+
+
+@pytest.mark.parametrize("backend", WITHOUT_EFFECT)
+def test_every_key_of_backend_config_in_the_page_is_taken_and_another_is_not(backend: str) -> None:
+    prefix = f"{backend}," if backend else ""
+    for key in (*WITHOUT_EFFECT[backend], DEFAULT_MAX_BATCH_SIZE):
+        assert f"| `{key}` | {backend or 'all backends'} |" in compatibility_page()
+        parse_backend_config([f"{prefix}{key}=1"])
+    with pytest.raises(ValueError, match="unknown key 'no-such-key'"):
+        parse_backend_config([f"{prefix}no-such-key=1"])
 
 
 def test_cells_do_not_break_their_table() -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from naiad.config.model_config import InstanceGroup, InstanceKind, ModelConfig
 from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from naiad.repository.layout import DUPLICATE, find_folder, model_file, read_folder, scan
+from naiad.repository.layout import (
+    DUPLICATE,
+    find_folder,
+    level_hint,
+    looks_like_model,
+    model_file,
+    read_folder,
+    scan,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,3 +194,38 @@ def test_a_root_that_is_a_loop_of_links_is_an_error_that_names_the_flag(tmp_path
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(InvalidArgumentError, match="--model-repository"):
         scan([tmp_path / "loop"])
+
+
+def test_a_root_at_the_wrong_level_is_told_from_which_folder_to_serve(tmp_path: Path) -> None:
+    """One level too deep, two, one too high; a repository itself gets no hint."""
+    _folder(tmp_path, "zoo/golden/m/1", "zoo/.git/m/1", "zoo/docs")
+    model = tmp_path / "zoo" / "golden" / "m"
+    (model / "1" / "model.onnx").touch()
+    golden = tmp_path / "zoo" / "golden"
+    assert level_hint(golden) == ""
+    assert level_hint(model).endswith(f"the model repository is its parent, {golden}")
+    assert level_hint(model / "1").endswith(f"the model repository is two folders above, {golden}")
+    assert level_hint(tmp_path / "zoo").endswith(f"a level below: the model repository is {golden}")
+    assert level_hint(tmp_path / "zoo" / "docs") == ""
+    assert level_hint(tmp_path / "gone") == ""
+
+
+def test_several_repositories_below_a_root_are_counted(tmp_path: Path) -> None:
+    _folder(tmp_path, *(f"{name}/m/1" for name in "abcde"))
+    assert level_hint(tmp_path).endswith(
+        f"the model repositories are {tmp_path}/a, {tmp_path}/b, {tmp_path}/c and 2 more"
+    )
+
+
+def test_a_config_makes_a_model_folder_and_models_may_be_called_by_numbers(tmp_path: Path) -> None:
+    _folder(tmp_path, "m", "numbers/1/1", "numbers/2/1", "versions/1", "versions/2")
+    (tmp_path / "m" / "config.pbtxt").touch()
+    assert looks_like_model(tmp_path / "m")
+    assert looks_like_model(tmp_path / "versions")
+    assert not looks_like_model(tmp_path / "numbers")
+    assert level_hint(tmp_path / "numbers") == ""
+
+
+def test_a_loose_model_file_is_told_how_models_lie(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert level_hint(tmp_path) == "model.onnx lies in it: a model is a folder, NAME/1/model.onnx"

@@ -15,6 +15,8 @@ from naiad.scheduling.cache import (
     ENTRY_OVERHEAD_BYTES,
     HEAVY_BYTES,
     HEAVY_TEXTS,
+    MAX_LEAVING,
+    CacheEntry,
     RequestDigest,
     ResponseCache,
     entry_bytes,
@@ -143,6 +145,33 @@ def test_what_is_larger_than_the_cache_is_not_stored_and_drives_nobody_out() -> 
     cache.put(1, b"l", large)
     assert (len(cache), cache.get(1, b"l")) == (1, None)
     assert not cache.fits(large.size)
+
+
+def test_a_large_answer_makes_no_more_than_a_thousand_small_ones_leave_at_once() -> None:
+    """A million of them would hold up the event loop for seconds."""
+    small = make_entry({"A": np.zeros(1, np.uint8)})
+    cache = ResponseCache(2 * MAX_LEAVING * small.size)
+    for number in range(2 * MAX_LEAVING):
+        cache.put(1, number.to_bytes(4, "little"), small)
+    large = CacheEntry({"A": np.zeros(1, np.uint8)}, (MAX_LEAVING + 1) * small.size)
+    cache.put(2, b"l", large)
+    assert (cache.evictions, len(cache), cache.get(2, b"l")) == (MAX_LEAVING, MAX_LEAVING, None)
+    cache.put(2, b"l", large)
+    assert (len(cache), cache.used_bytes) == (MAX_LEAVING, cache.max_bytes), "there was nearly room for it"
+    assert cache.get(2, b"l") is not None
+
+
+def test_a_generation_leaves_a_thousand_entries_at_a_time() -> None:
+    entry = make_entry({"A": np.zeros(1, np.uint8)})
+    cache = ResponseCache(10_000_000)
+    for number in range(MAX_LEAVING + 1):
+        cache.put(1, number.to_bytes(4, "little"), entry)
+    cache.put(2, b"x", entry)
+    assert cache.forget(1), "one is left"
+    assert len(cache) == 2
+    assert not cache.forget(1)
+    assert (len(cache), cache.used_bytes) == (1, entry.size)
+    assert not cache.forget(1)
 
 
 def test_a_generation_sees_its_own_entries_and_takes_them_along() -> None:

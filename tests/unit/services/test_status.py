@@ -7,6 +7,7 @@ from urllib.parse import quote
 import grpc
 import pytest
 from structlog.testing import capture_logs
+from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import (
     CallerFaultError,
@@ -15,7 +16,7 @@ from naiad.core.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from naiad.services.status import UndecodableError, status_of
+from naiad.services.status import UndecodableError, _model_of, status_of
 
 TRAILERS_BYTES = 8 * 1_024
 """What a client takes: with longer trailers it drops the call, and the caller never learns why."""
@@ -77,3 +78,57 @@ def test_an_error_that_knows_when_to_try_again_tells_grpcs_own_retries() -> None
     assert status.trailers == (("grpc-retry-pushback-ms", "250"),)
     assert status_of(ResourceExhaustedError("too large")).trailers == ()
     assert status_of(ValueError("a bug")).trailers == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "names_model"),
+    [
+        (pb.ModelInferRequest, "model_name", True),
+        (pb.ModelReadyRequest, "name", True),
+        (pb.ModelMetadataRequest, "name", True),
+        (pb.ModelConfigRequest, "name", True),
+        (pb.ModelStatisticsRequest, "name", True),
+        (pb.RepositoryModelLoadRequest, "model_name", True),
+        (pb.RepositoryModelUnloadRequest, "model_name", True),
+        (pb.TraceSettingRequest, "model_name", True),
+        (pb.SystemSharedMemoryStatusRequest, "name", False),
+        (pb.SystemSharedMemoryRegisterRequest, "name", False),
+        (pb.SystemSharedMemoryUnregisterRequest, "name", False),
+        (pb.CudaSharedMemoryStatusRequest, "name", False),
+        (pb.CudaSharedMemoryRegisterRequest, "name", False),
+        (pb.CudaSharedMemoryUnregisterRequest, "name", False),
+    ],
+)
+def test_the_log_calls_model_what_is_one_and_not_a_region(kind: type, field: str, names_model: bool) -> None:
+    assert _model_of(kind(**{field: "n"})) == ("n" if names_model else "")
+
+
+def test_every_message_that_names_something_is_in_the_list_above() -> None:
+    """A new one would need a decision: its name is a model's or not."""
+    named = {
+        message.name
+        for message in pb.DESCRIPTOR.message_types_by_name.values()
+        if message.name.endswith("Request") and {"name", "model_name"} & set(message.fields_by_name)
+    }
+    assert len(named) == 14
+
+
+@pytest.mark.parametrize(
+    ("peer", "shown"),
+    [
+        ("ipv6:%5B::1%5D:54494", "[::1]:54494"),
+        ("ipv4:127.0.0.1:5", "127.0.0.1:5"),
+        ("unix:/tmp/%5B", "unix:/tmp/%5B"),
+        ("[::1]:54494", "[::1]:54494"),
+    ],
+)
+def test_peers_are_logged_as_addresses_are_written(peer: str, shown: str) -> None:
+    with capture_logs() as lines:
+        status_of(NotFoundError("no"), peer=peer)
+    assert lines[0]["peer"] == shown
+
+
+def test_a_call_over_http_is_logged_with_its_own_status() -> None:
+    with capture_logs() as lines:
+        status_of(InvalidArgumentError("no"), status=405)
+    assert lines == [{"event": "call refused", "log_level": "debug", "reason": "no", "status": 405}]

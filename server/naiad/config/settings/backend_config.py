@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DEFAULT_MAX_BATCH_SIZE = "default-max-batch-size"
 _BACKEND = "onnxruntime"
 _THREADS = "threads are given by --cpu-threads and by the model's own parameters"
-_WITHOUT_EFFECT = {
+WITHOUT_EFFECT = {
     "": {
         "min-compute-capability": "every GPU that the installed ONNX Runtime can use is used",
         "backend-directory": "no backend library is loaded",
@@ -37,7 +37,7 @@ def parse_backend_config(entries: Iterable[str]) -> dict[str, int]:
     found: dict[str, dict[str, int]] = {"": {}, _BACKEND: {}}
     for entry in entries:
         backend, key, value = _parts(entry)
-        if backend in found and key not in _WITHOUT_EFFECT[backend]:
+        if backend in found and key not in WITHOUT_EFFECT[backend]:
             found[backend][_known(key, backend)] = _number(entry, value)
     return found[""] | found[_BACKEND]
 
@@ -51,9 +51,9 @@ def list_without_effect(entries: Iterable[str]) -> tuple[str, ...]:
 
 
 def _reason(backend: str, key: str) -> str | None:
-    if backend not in _WITHOUT_EFFECT:
+    if backend not in WITHOUT_EFFECT:
         return f"backend '{backend}' is not served, models run on {_BACKEND}"
-    return _WITHOUT_EFFECT[backend].get(key)
+    return WITHOUT_EFFECT[backend].get(key)
 
 
 def _parts(entry: str) -> tuple[str, str, str]:
@@ -68,7 +68,7 @@ def _parts(entry: str) -> tuple[str, str, str]:
 def _known(key: str, backend: str) -> str:
     if key == DEFAULT_MAX_BATCH_SIZE:
         return key
-    known = [DEFAULT_MAX_BATCH_SIZE, *_WITHOUT_EFFECT[backend]]
+    known = [DEFAULT_MAX_BATCH_SIZE, *WITHOUT_EFFECT[backend]]
     near = difflib.get_close_matches(key, known, n=1) or sorted(known)
     raise ValueError(f"unknown key '{key}'; known: {', '.join(near)}")
 

@@ -27,7 +27,7 @@ def parse_boolean(value: Any) -> Any:
         return value
     word = value.strip().lower()
     if word not in _TRUE | _FALSE:
-        raise ValueError("should be true, on, 1, false, off or 0")
+        raise ValueError("it must be true, on, 1, false, off or 0")
     return word in _TRUE
 
 

@@ -95,7 +95,9 @@ class Application:
             try:
                 reply = await self._reply(scope, receive, draining=draining)
             except Exception as error:  # noqa: BLE001  # the table decides
-                reply = error_reply(error, method=_named(scope), peer=_peer(scope))
+                asked = route(scope["raw_path"])
+                model = asked.model if asked else ""
+                reply = error_reply(error, method=_named(scope), model=model, peer=_peer(scope))
             if (self._drains or _has_two_lengths(scope)) and CLOSE not in reply.headers:
                 reply.headers.append(CLOSE)
             await self._send(reply, send, connection)
@@ -173,7 +175,7 @@ def _named(scope: Scope) -> str:
 
 def _peer(scope: Scope) -> str:
     host, port = scope["client"] or ("", 0)
-    return f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _has_two_lengths(scope: Scope) -> bool:

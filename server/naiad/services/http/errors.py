@@ -66,4 +66,4 @@ def error_of(error: Exception, **call: str) -> HttpError:
     `call` is what the log says about the call.
     """
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), 500)
-    return HttpError(code, status_of(error, **call).message)
+    return HttpError(code, status_of(error, **call, status=code).message)

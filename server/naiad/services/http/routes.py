@@ -25,6 +25,13 @@ class Route:
     methods: tuple[str, ...]
     names: tuple[str, ...] = field(default=())
 
+    @property
+    def model(self) -> str:
+        """The model that the path names; "" if it names none."""
+        if self.endpoint in ("repository_load", "repository_unload"):
+            return self.names[1]
+        return self.names[0] if self.endpoint == "trace" or self.endpoint.startswith("model_") else ""
+
 
 _MODEL_CALLS = {
     "ready": (Category.HEALTH, PROBE),

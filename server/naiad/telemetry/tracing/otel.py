@@ -66,7 +66,7 @@ class SpanSink:
         given = dict(options)
         url = collector_url(given.get("url", DEFAULT_URL))
         self._exporter = exporter or _exporter(url)
-        self._forward = _Forward(_without_password(url))
+        self._forward = _Forward(_without_user(url))
         logging.getLogger("opentelemetry").addHandler(self._forward)
         processor = BatchSpanProcessor(
             self._exporter,
@@ -242,7 +242,7 @@ def _split(text: str) -> SplitResult:
     return parts
 
 
-def _without_password(url: str) -> str:
+def _without_user(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from structlog.testing import capture_logs
 from support.fake_triton import FakeTriton
 from support.http import Answer, Front, ask, front, peer
 from tritonclient.utils import InferenceServerException
@@ -435,3 +437,44 @@ async def test_a_traced_request_has_all_its_headers(running: Front, fake: FakeTr
     fake.wants_headers = True
     await infer(running.port, "echo_FP32", request(), traceparent="00-1-2-01")
     assert fake.headers["traceparent"] == "00-1-2-01"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "logged"),
+    [
+        ("GET", "/v2/models/simple/infer", {"status": 405, "model": "simple"}),
+        ("GET", "/v2/models/nope/config", {"status": 404, "model": "nope"}),
+        ("PUT", "/v2/systemsharedmemory/region/nope/status", {"status": 405}),
+        ("GET", "/nowhere", {"status": 404}),
+    ],
+)
+async def test_a_refused_call_is_logged_with_its_status_model_and_peer(
+    running: Front, method: str, path: str, logged: dict[str, Any]
+) -> None:
+    with capture_logs() as lines:
+        answer = await ask(running.port, method, path)
+    assert answer.status == logged["status"]
+    (line,) = lines
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", line.pop("peer"))
+    assert line.pop("reason") == answer.error
+    assert line == {
+        "event": "call refused",
+        "log_level": "debug",
+        "method": f"{method} {path}",
+        **logged,
+    }
+
+
+async def test_a_peer_of_ipv6_is_logged_as_its_address_is_written(fake: FakeTriton) -> None:
+    try:
+        async with front(fake, address="::1") as started:
+            with capture_logs() as lines:
+                reader, writer = await asyncio.open_connection("::1", started.port)
+                writer.write(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.readline()
+                port = writer.get_extra_info("sockname")[1]
+                writer.close()
+                await writer.wait_closed()
+    except errors.UnavailableError:
+        pytest.skip("this machine has no IPv6")
+    assert lines[0]["peer"] == f"[::1]:{port}"

@@ -79,3 +79,10 @@ def test_slashes_and_dots_are_part_of_a_name_and_lead_nowhere(path: str, name: s
     found = route(path.encode())
     assert found is not None
     assert (found.endpoint, found.names) == ("model_infer", (name, ""))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_route_knows_the_model_that_its_path_names_and_takes_no_region_or_repository_for_one(
+    path: str,
+) -> None:
+    assert PATHS[path].model == ("M" if "M" in path.split("/") else "")
