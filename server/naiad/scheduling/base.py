@@ -234,6 +234,11 @@ class SchedulerBase(ABC):
         if self._gate is not None:  # not closed meanwhile
             self._dispatch()
 
+    def _candidates(self) -> Iterable[Instance]:
+        """The idle instances in the order in which to try them for a batch; the last used is the warmest."""
+        idle = reversed(self._idle)
+        return idle if self._gate is None else self._gate.least_first(idle)
+
     def _may_start(self, instance: Instance) -> bool:
         """Whether the rate limiter lets an idle instance run what there is; if so it must be started now."""
         return self._gate is None or self._gate.may_start(instance)

@@ -235,6 +235,10 @@ class InstanceGate(Generic[Place]):
         for slot in self._slots.values():
             slot.wake = wake
 
+    def least_first(self, places: Iterable[Place]) -> list[Place]:
+        """The instances in the order in which to ask: one that must wait holds back its siblings too."""
+        return sorted(places, key=lambda place: sum(self._slots[place].claim.needs.values()))
+
     def may_start(self, place: Place) -> bool:
         """Whether the idle instance, for which there is work, may start; if so, start it."""
         self._asked.add(place)

@@ -108,7 +108,6 @@ def test_a_key_that_this_user_cannot_read_is_told(tmp_path: Path) -> None:
 def test_settings_that_change_nothing_are_named() -> None:
     notes = list_notes(
         config(
-            grpc_server_key="k.pem",
             strict_model_config="1",
             backend_config=["python,a=b"],
             rate_limit_resource=["R:1"],
@@ -118,10 +117,8 @@ def test_settings_that_change_nothing_are_named() -> None:
         "--backend-config",
         "--strict-model-config",
         "--rate-limit-resource",
-        "--grpc-server-key",
     ]
     assert "R:1 has no effect without --rate-limit=execution_count" in notes[2]
-    assert "gRPC is served in the clear" in notes[3]
 
 
 def test_a_variable_that_is_no_setting_is_named_with_what_may_be_meant() -> None:

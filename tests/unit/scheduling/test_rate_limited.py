@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,10 +47,18 @@ def request(value: float, *, deadline_ns: int | None = None) -> InferRequest:
 
 @asynccontextmanager
 async def limited(
-    limiter: RateLimiter, *sessions: Session, limit: RateLimit = ONE, config: ModelConfig = CONFIG
+    limiter: RateLimiter,
+    *sessions: Session,
+    limit: RateLimit = ONE,
+    config: ModelConfig = CONFIG,
+    last: int = 1,
 ) -> AsyncIterator[Scheduler]:
-    """A scheduler whose instances each need what `limit` says."""
+    """A scheduler whose instances each need what `limit` says, the last one `last` times as much."""
     instances = [Instance(f"i{index}", None, rate_limit=limit) for index in range(len(sessions))]
+    more = RateLimit(
+        tuple(replace(each, count=each.count * last) for each in limit.resources), limit.priority
+    )
+    instances[-1] = instances[-1]._replace(rate_limit=more)
     parts = SharedParts(rate_limiter=limiter)
     parts.check(instances)
     async with running_scheduler(config, *sessions) as (inner, statistics):
@@ -91,6 +100,21 @@ async def test_two_instances_of_a_model_share_what_one_needs() -> None:
         for session in sessions:
             session.open()
         await asyncio.gather(*answers)
+
+
+async def test_an_instance_that_needs_too_much_does_not_hold_back_its_smaller_sibling() -> None:
+    limiter = RateLimiter({("R", 0): 4})
+    holder = GatedSession()
+    async with (
+        limited(limiter, holder) as one,
+        limited(limiter, DoublingSession(), DoublingSession(), last=4) as two,
+    ):
+        runs = one.submit(request(1))
+        await holder.run_began()
+        response = await asyncio.wait_for(two.submit(request(2)), 5)
+        assert response.instance == "m_0", "the other one needs all four"
+        holder.open()
+        await runs
 
 
 async def test_a_larger_explicit_total_lets_both_run() -> None:

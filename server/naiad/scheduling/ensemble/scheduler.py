@@ -188,6 +188,7 @@ class EnsembleScheduler:
 
     def _ended(self, run: EnsembleRun, outcome: Outcome) -> None:
         future, arrived_ns = self._runs.pop(run)
+        self._deadlines.next_ns()  # lets go of runs that are over: they hold their inputs
         now_ns = self._clock.now_ns()
         if not isinstance(outcome, BaseException):
             try:

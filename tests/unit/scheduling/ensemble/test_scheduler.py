@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -244,6 +246,21 @@ async def test_a_deadline_holds_over_all_steps() -> None:
         assert b["last"].futures[0].cancelled()
         assert not later.done()
         assert b.statistics.failures[FailureReason.REJECTED] == 1
+
+
+async def test_what_was_answered_is_not_kept_until_its_deadline() -> None:
+    async with bench(CHAIN) as b:
+        given = full(1)
+        kept = weakref.ref(given)
+        future = b.scheduler.submit(replace(request(), inputs={"given": given}, deadline_ns=10**12))
+        b["first"].answer(OUT=full(2))
+        await settle()
+        b["last"].answer(OUT=full(3))
+        await future
+        b["first"].requests.clear()
+        del given
+        gc.collect()
+        assert kept() is None
 
 
 async def test_an_answered_request_is_one_execution_with_its_steps_times() -> None:
