@@ -52,6 +52,7 @@ def scripts_of(sends: SearchStrategy[Send]) -> SearchStrategy[list[Send | Cancel
     kinds: list[SearchStrategy[Send | Cancel | Finish | Pass]] = [
         *[sends] * 5,
         cancels,
+        cancels,
         finishes,
         finishes,
         passes,

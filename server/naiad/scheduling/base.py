@@ -234,10 +234,15 @@ class SchedulerBase(ABC):
         if self._gate is not None:  # not closed meanwhile
             self._dispatch()
 
-    def _candidates(self) -> Iterable[Instance]:
-        """The idle instances in the order in which to try them for a batch; the last used is the warmest."""
-        idle = reversed(self._idle)
-        return idle if self._gate is None else self._gate.least_first(idle)
+    def _next_instance(self) -> Instance | None:
+        """The idle instance for a batch, the last used first: it is the warmest. It must be started now.
+
+        None if the rate limiter lets none start.
+        """
+        if self._gate is None:
+            return self._idle[-1]
+        idle = self._gate.least_first(reversed(self._idle))
+        return next(filter(self._gate.may_start, idle), None)
 
     def _may_start(self, instance: Instance) -> bool:
         """Whether the rate limiter lets an idle instance run what there is; if so it must be started now."""
@@ -249,16 +254,17 @@ class SchedulerBase(ABC):
         """Run the rows on an idle instance; one that is no pending request only fills its place."""
         self._idle.remove(instance)
         requests = []
-        padding = 0
+        padding = items = 0
         for row in rows:
             if isinstance(row, PendingRequest):
                 row.waiting = False
+                items += row.batch_size
                 requests.append(row.feed)
             else:
+                items += row.batch_size
                 requests.append(row)
                 padding += 1
         self._delivery.expect(rows)
-        items = sum(request.batch_size for request in requests)
         self._running[instance] = RunningBatch(rows, items, self._dispatched_ns, padding)
         work = partial(
             self._executors[instance].execute,
@@ -302,19 +308,18 @@ class SchedulerBase(ABC):
         padding: int,
     ) -> None:
         size, requests = execution.batch_size, len(execution.outcomes) - padding
-        if execution.retried:
-            reason = BatchReason.RETRY
+        why = (BatchReason.RETRY if execution.retried else reason).value
         if not execution.failed:
             self._statistics.record_execution(
                 size,
                 execution.infer_start_ns - execution.start_ns,
                 execution.infer_end_ns - execution.infer_start_ns,
                 execution.end_ns - execution.infer_end_ns,
-                reason.value,
+                why,
             )
             if self._admission is not None:
                 self._admission.times.measure(size, execution.end_ns - execution.start_ns)
-        elif self._admission is not None and execution.terminated:
+        elif self._admission is not None and execution.terminated and size:  # 0: all left before their rerun
             self._admission.times.measure_at_least(size, execution.end_ns - execution.start_ns)
         for outcome in execution.outcomes:
             row = next(remaining)
@@ -336,7 +341,7 @@ class SchedulerBase(ABC):
             )
             self._statistics.record_success(times, row.batch_size)
             self._delivery.deliver(
-                row, InferResponse(self._key, told, size, reason.value, times, instance, requests, padding)
+                row, InferResponse(self._key, told, size, why, times, instance, requests, padding)
             )
 
     def _leave(

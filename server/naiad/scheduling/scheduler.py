@@ -110,7 +110,7 @@ class BatchScheduler(SchedulerBase):
         while self._idle:
             decision = next_batch(self._queue, now_ns, self._policy)
             if isinstance(decision, Run):
-                instance = next(filter(self._may_start, self._candidates()), None)
+                instance = self._next_instance()
                 if instance is not None:
                     self._start(instance, self._queue.pop(decision.take), decision.reason)
                     continue

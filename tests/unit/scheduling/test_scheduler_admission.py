@@ -10,7 +10,7 @@ import pytest
 from support.clock import FakeClock
 from support.schedulers import running_scheduler
 from support.sequences import SequenceSession, item, sequence_config, value_of
-from support.sessions import DoublingSession, GatedSession
+from support.sessions import POISON, DoublingSession, GatedSession
 
 from naiad.config.model_config import (
     DynamicBatching,
@@ -21,7 +21,7 @@ from naiad.config.model_config import (
 )
 from naiad.config.sequence_config import OldestStrategy
 from naiad.core.datatypes import DataType
-from naiad.core.errors import ResourceExhaustedError
+from naiad.core.errors import InvalidArgumentError, ResourceExhaustedError
 from naiad.core.tensors import InferRequest
 from naiad.scheduling.admission import ENOUGH
 from naiad.telemetry.statistics import RefusalReason
@@ -197,3 +197,27 @@ async def test_a_failed_run_is_no_measurement() -> None:
             with pytest.raises(ResourceExhaustedError, match="no memory"):
                 await running.submit(request(clock, 50))
         assert statistics.refusals[RefusalReason.DEADLINE] == 0
+
+
+async def test_who_left_before_a_batch_is_tried_again_is_no_measurement() -> None:
+    """Nothing ran for it: a batch of no items says nothing of how long an item takes."""
+    clock = FakeClock()
+    session = SlowOnTheClock(clock)
+    batched = replace(CONFIG, dynamic_batching=DynamicBatching())
+    async with running_scheduler(batched, session, clock=clock) as (running, _):
+        blocker = running.submit(request(clock))
+        await session.run_began()
+        bad = request(clock)
+        bad.inputs["INPUT0"] = np.full((1, 2), POISON, np.float32)
+        leaving = [running.submit(request(clock)) for _ in range(2)]
+        fails, stays = running.submit(bad), running.submit(request(clock))
+        session.let_go()
+        await blocker
+        await session.run_began()
+        for each in leaving:
+            each.cancel()
+        session.open()
+        with pytest.raises(InvalidArgumentError, match="does not take this value"):
+            await fails
+        assert (await stays).batch_reason == "retry"
+        assert (running.busy, running.queued) == (0, 0)

@@ -29,12 +29,14 @@ class Tensor(NamedTuple):
 class Plan:
     """What a request needs for the outputs that it asked for.
 
-    `steps` has, for each step that is needed, by its index, the outputs of its model that are. `inputs` are
-    the tensors that each step reads, `readers` how many read each tensor: the steps, and the caller.
+    `steps` has, for each step that is needed, by its index, the outputs of its model that are. `inputs` is how
+    many tensors each step reads, `steps_of` the steps that read each tensor, ascending, and `readers` how many
+    read it: the steps, and the caller.
     """
 
     steps: Mapping[int, tuple[str, ...]]
-    inputs: Mapping[int, frozenset[str]]
+    inputs: Mapping[int, int]
+    steps_of: Mapping[str, Sequence[int]]
     readers: Mapping[str, int]
 
 
@@ -56,15 +58,17 @@ def make_plan(ensemble: EnsembleScheduling, outputs: Collection[str]) -> Plan:
         if writer is not None and writer not in needed:
             needed.add(writer)
             todo += ensemble.steps[writer].inputs.values()
-    inputs = {index: frozenset(ensemble.steps[index].inputs.values()) for index in sorted(needed)}
-    readers = {name: sum(name in read for read in inputs.values()) for name in wanted}
-    for name in set(outputs):
-        readers[name] += 1
+    reads = {index: set(ensemble.steps[index].inputs.values()) for index in sorted(needed)}
+    steps_of: dict[str, list[int]] = {name: [] for name in wanted}
+    for index, names in reads.items():
+        for name in names:
+            steps_of[name].append(index)
+    readers = {name: len(steps) + (name in outputs) for name, steps in steps_of.items()}
     steps = {
         index: tuple(ours for ours, theirs in ensemble.steps[index].outputs.items() if theirs in wanted)
-        for index in inputs
+        for index in reads
     }
-    return Plan(steps, inputs, readers)
+    return Plan(steps, {index: len(names) for index, names in reads.items()}, steps_of, readers)
 
 
 class Progress:
@@ -72,7 +76,8 @@ class Progress:
 
     def __init__(self, plan: Plan) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._missing = {index: set(names) for index, names in plan.inputs.items()}
+        self._missing = dict(plan.inputs)
+        self._steps_of = plan.steps_of
         self._readers = dict(plan.readers)
         self._left = len(plan.steps)
 
@@ -82,20 +87,21 @@ class Progress:
         return not self._left
 
     def give(self, tensors: Mapping[str, Tensor]) -> list[int]:
-        """Add tensors; those that nobody reads are dropped.
+        """Add tensors, each once; those that nobody reads are dropped.
 
         Returns:
             The steps that can start now, ascending. Each is told once.
         """
-        given = {name: tensor for name, tensor in tensors.items() if self._readers.get(name)}
-        self.tensors.update(given)
         ready = []
-        for index, missing in self._missing.items():
-            missing.difference_update(given)
-            if not missing:
-                ready.append(index)
-        for index in ready:
-            del self._missing[index]
+        for name, tensor in tensors.items():
+            if not self._readers.get(name):
+                continue
+            self.tensors[name] = tensor
+            for index in self._steps_of[name]:
+                self._missing[index] -= 1
+                if not self._missing[index]:
+                    ready.append(index)
+        ready.sort()
         return ready
 
     def take(self, names: Iterable[str]) -> dict[str, Tensor]:

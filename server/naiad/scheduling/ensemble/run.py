@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.scheduling.ensemble.gate import StepGate
+    from naiad.scheduling.ensemble.order import Place
     from naiad.scheduling.ensemble.plan import Plan
 
     Outcome = Mapping[str, Tensor] | BaseException
@@ -71,6 +72,7 @@ class EnsembleRun:
         steps: Sequence[BoundStep],
         plan: Plan,
         *,
+        place: Place | None,
         ended: Callable[[EnsembleRun, Outcome], None],
     ) -> None:
         """Take the handles.
@@ -80,6 +82,7 @@ class EnsembleRun:
             request: the ensemble's, validated.
             steps: all of them; only those of the plan are run.
             plan: what is needed.
+            place: among the requests of its sequence, in the lines of the plan's steps; None if it has none.
             ended: called once, unless the run is given up, with the tensors that are left, all outputs among
                 them, or with the error.
         """
@@ -89,6 +92,7 @@ class EnsembleRun:
         self._ensemble = ensemble
         self._steps = steps
         self._plan = plan
+        self._place = place
         self._ended = ended
         self._progress = Progress(plan)
         self._handles = {index: steps[index].model.acquire() for index in plan.steps}
@@ -117,15 +121,25 @@ class EnsembleRun:
             future.cancel()
         for handle in self._handles.values():
             handle.release()
+        if self._place is not None:
+            self._place.leave()
         self._progress.tensors.clear()
 
     def _advance(self, tensors: Mapping[str, Tensor]) -> None:
         for index in self._progress.give(tensors):
             if self.is_over:  # a step that was refused at once
                 return
-            self._steps[index].gate.enter((self, index), partial(self._start, index))
+            if self._place is None:
+                self._queue(index)
+            else:
+                self._place.enter(index, partial(self._queue, index))
         if self._progress.is_complete and not self.is_over:
             self._end(dict(self._progress.tensors))
+
+    def _queue(self, index: int) -> None:
+        """Start a step whose turn it is in its sequence, once there is room in it."""
+        if not self.is_over:  # while its turn was on its way
+            self._steps[index].gate.enter((self, index), partial(self._start, index))
 
     def _start(self, index: int) -> None:
         step, model, gate = self._steps[index]
@@ -141,6 +155,8 @@ class EnsembleRun:
             return
         self._futures[index] = future
         future.add_done_callback(partial(self._step_done, index))
+        if self._place is not None:
+            self._place.entered(index)
 
     def _request(self, step: EnsembleStep, config: ModelConfig, outputs: tuple[str, ...]) -> InferRequest:
         tensors = self._progress.take(set(step.inputs.values()))

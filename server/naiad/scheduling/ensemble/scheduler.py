@@ -15,6 +15,7 @@ from naiad.core.errors import (
 from naiad.core.tensors import InferResponse, InferTimes
 from naiad.scheduling.deadlines import Deadlines
 from naiad.scheduling.ensemble.gate import StepGate
+from naiad.scheduling.ensemble.order import SequenceOrder
 from naiad.scheduling.ensemble.plan import Tensor, make_plan, pass_on
 from naiad.scheduling.ensemble.run import BoundStep, EnsembleRun
 from naiad.telemetry.statistics import FailureReason, RefusalReason
@@ -42,7 +43,8 @@ class EnsembleScheduler:
     """Runs each request through the models that the ensemble is bound to. Used on the event loop's thread.
 
     A request is at work from `submit` on. What waits for an instance waits in the queues of the models, and
-    is bounded there; what waits because of `max_inflight_requests` waits here.
+    is bounded there; what waits because of `max_inflight_requests`, or for an earlier request of its sequence,
+    waits here.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class EnsembleScheduler:
             key: the model version that answers are signed with.
             config: the ensemble's.
             statistics: counts what happens here; the steps count for themselves too.
-            max_queue_size: requests that may wait because of `max_inflight_requests`.
+            max_queue_size: requests that may wait here.
             clock: the monotonic clock of deadlines.
         """
         assert config.ensemble is not None
@@ -75,6 +77,7 @@ class EnsembleScheduler:
         self._loop = asyncio.get_running_loop()
         limit = self._ensemble.max_inflight_requests
         self._gates = [StepGate(limit, self._loop) for _ in self._ensemble.steps]
+        self._order = SequenceOrder(self._loop)
         self._bound: tuple[BoundStep, ...] = ()
         self._whole_plan = make_plan(self._ensemble, self._output_specs)
         self._runs: dict[EnsembleRun, _Accepted] = {}
@@ -90,8 +93,8 @@ class EnsembleScheduler:
 
     @property
     def queued(self) -> int:
-        """Steps that wait because as many requests as allowed are at work in them; 0 without a limit."""
-        return sum(gate.waiting for gate in self._gates)
+        """Steps that wait for earlier requests: of their sequence, or as many as may be at work in them."""
+        return self._order.waiting + sum(gate.waiting for gate in self._gates)
 
     @property
     def busy(self) -> int:
@@ -131,7 +134,9 @@ class EnsembleScheduler:
                 f"{self.queued} requests wait for '{self._key}', the limit is {self._max_queue_size} "
                 "(--max-queue-size)"
             )
-        run = EnsembleRun(self._key.name, request, self._bound, self._plan(request), ended=self._ended)
+        plan = self._plan(request)
+        place = self._order.join(request.sequence_id, plan.steps) if request.sequence_id else None
+        run = EnsembleRun(self._key.name, request, self._bound, plan, place=place, ended=self._ended)
         future: asyncio.Future[InferResponse] = self._loop.create_future()
         self._runs[run] = _Accepted(future, self._clock.now_ns())
         self._drained.clear()
