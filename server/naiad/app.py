@@ -197,6 +197,7 @@ class NaiadServer:
             load_retries=config.model_load_retry_count,
             poll_secs=config.repository_poll_secs,
             admission_control=config.admission_control,
+            max_ragged_batch_bytes=config.max_ragged_batch_bytes,
             parts=_shared_parts(config),
         )
         self._stack.push_async_callback(self.manager.close)

@@ -10,8 +10,9 @@ import grpc
 import numpy as np
 import pytest
 from onnx import TensorProto
+from support.ensembles import ensemble_text
 from support.repositories import add_model
-from support.sequences import CONTROL_INPUTS, IO, STATE, accumulate, dyna_sequence
+from support.sequences import CONTROL_INPUTS, IO, STATE, accumulate, dyna_sequence, lasting
 from support.servers import address, server
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -132,6 +133,38 @@ async def test_an_implicit_state_adds_up_and_is_no_output(stub: Any, model: str,
     for _ in range(2):  # the second sequence of the same id starts anew
         totals = [value_of(await stub.ModelInfer(message)) for message in sequence(model, 9, (1, 10, 100))]
         assert totals == [start + 1, start + 11, start + 111]
+
+
+@pytest.mark.parametrize("first", ["two", "cached"])
+async def test_an_ensemble_keeps_the_order_of_a_sequence(tmp_path: Path, first: str) -> None:
+    """The first step takes long for the START alone, on two instances or with the others in its cache."""
+    one_item = HEAD.replace("max_batch_size: 4", "max_batch_size: 1")
+    add_model(tmp_path, "two", lasting(), one_item.replace("count: 1", "count: 2"))
+    add_model(tmp_path, "cached", lasting(), f"{one_item} response_cache {{ enable: true }}")
+    add_model(tmp_path, "state", accumulate(), f"{HEAD} sequence_batching {{ {STATE % ''} }}")
+    steps = (
+        (first, {"INPUT": "INPUT"}, {"OUTPUT": "middle"}),
+        ("state", {"INPUT": "middle"}, {"OUTPUT": "OUTPUT"}),
+    )
+    (tmp_path / "E" / "1").mkdir(parents=True)
+    (tmp_path / "E" / "config.pbtxt").write_text(
+        ensemble_text(
+            *steps, reads=["INPUT"], writes=["OUTPUT"], max_batch_size=1, datatype="TYPE_INT32", dims="[ 1 ]"
+        )
+    )
+    async with (
+        server(tmp_path, cache_config=("local,size=100000",)) as started,
+        grpc.aio.insecure_channel(address(started)) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for value in (1, 2):
+            await stub.ModelInfer(request(first, 0, value))
+        for slow in (30, 31):  # the id is used again
+            stream = stub.ModelStreamInfer(iter(sequence("E", 9, (slow, 1, 1, 2))))
+            replies = [reply async for reply in stream]
+            assert [reply.error_message for reply in replies] == [""] * 4
+            sums = [value_of(reply.infer_response) for reply in replies]
+            assert sums == [slow, slow + 1, slow + 2, slow + 4]
 
 
 async def test_control_tensors_and_states_are_not_told_to_clients(stub: Any) -> None:

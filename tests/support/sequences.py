@@ -168,6 +168,38 @@ def accumulate() -> onnx.ModelProto:
     )
 
 
+def lasting() -> onnx.ModelProto:
+    """OUTPUT = INPUT, INT32 `[N, 1]`, after 2,000 turns of a loop for each of INPUT: about 2 ms."""
+    dims: list[int | str | None] = ["N", 1]
+    turn = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["value", "zero"], ["sum"]),
+        ],
+        "turn",
+        [
+            info("index", TensorProto.INT64, []),
+            info("go", TensorProto.BOOL, []),
+            info("value", TensorProto.INT32, dims),
+        ],
+        [info("go_on", TensorProto.BOOL, []), info("sum", TensorProto.INT32, dims)],
+    )
+    return model(
+        [
+            helper.make_node("Cast", ["INPUT"], ["count"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["count", "each"], ["turns"]),
+            helper.make_node("Squeeze", ["turns"], ["trips"]),
+            helper.make_node("Loop", ["trips", "", "INPUT"], ["OUTPUT"], body=turn),
+        ],
+        [info("INPUT", TensorProto.INT32, dims)],
+        [info("OUTPUT", TensorProto.INT32, dims)],
+        [
+            helper.make_tensor("each", TensorProto.INT64, [], [2_000]),
+            helper.make_tensor("zero", TensorProto.INT32, [], [0]),
+        ],
+    )
+
+
 STATE = """
     state [ { input_name: "SUM_IN" output_name: "SUM_OUT" data_type: TYPE_INT32 dims: [ 1 ] %s } ]
 """

@@ -4,15 +4,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from naiad.config.ensemble_config import MAX_STEPS
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from naiad.config.ensemble_config import EnsembleStep
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.core.datatypes import DataType
+
+
+MAX_NESTING = 32
+"""Ensembles that may lie in each other."""
+
+
+class Extent(NamedTuple):
+    """How many ensembles lie in each other, and how many models a request runs through in all."""
+
+    nesting: int
+    steps: int
+
+
+LEAF = Extent(0, 1)
+"""A model that is no ensemble."""
+
+
+def extent_over(models: Iterable[Extent]) -> Extent:
+    """That of an ensemble, from those of its steps' models."""
+    nesting = steps = 0
+    for each in models:
+        nesting = max(nesting, each.nesting)
+        steps += each.steps
+    return Extent(nesting + 1, steps)
+
+
+def check_extent(name: str, extent: Extent) -> None:
+    """Ensembles in ensembles multiply: a few small configs could make one request millions.
+
+    Args:
+        name: the ensemble's.
+        extent: of the ensemble with all that lies in it.
+
+    Raises:
+        InvalidArgumentError: there is too much of it.
+    """
+    if extent.nesting > MAX_NESTING:
+        raise InvalidArgumentError(
+            f"ensemble '{name}' has ensembles nested {extent.nesting} deep, at most {MAX_NESTING} are served"
+        )
+    if extent.steps > MAX_STEPS:
+        raise InvalidArgumentError(
+            f"ensemble '{name}' has {extent.steps} steps, those of the ensembles in it included, at most "
+            f"{MAX_STEPS} are served"
+        )
 
 
 class _Known(NamedTuple):

@@ -15,6 +15,9 @@ ENSEMBLE_PLATFORM = "ensemble"
 LATEST_VERSION = -1
 """As a step's `model_version`: the highest that is ready. A step that names none asks for version 0."""
 
+MAX_STEPS = 1_000
+"""Steps that an ensemble may have, those of the ensembles in it included."""
+
 
 @dataclass(frozen=True, slots=True)
 class EnsembleStep:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from naiad.core.datatypes import DataType
 
+MAX_RAGGED_BATCH_BYTES = 256 * 2**20
+"""Of all ragged inputs of a batch, by default; a request alone may have more."""
+
 
 class BatchInputKind(Enum):
     """What a batch input says about the requests of its batch; the value is the config's name for it."""

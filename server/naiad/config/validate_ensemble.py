@@ -5,22 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from naiad.config.ensemble_config import ENSEMBLE_PLATFORM
+from naiad.config.ensemble_config import ENSEMBLE_PLATFORM, MAX_STEPS
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from naiad.config.messages import Message
 
 
 @dataclass(slots=True)
 class _Tensor:
-    """A tensor of the ensemble: what its step reads, what is made of it, whether it can be computed."""
+    """A tensor of the ensemble: the step that makes it, those that read it, whether it can be computed."""
 
     name: str
-    is_written: bool = False
+    writer: _Step | None = None
+    readers: list[_Step] = field(default_factory=list)
     is_ready: bool = False
-    sources: list[_Tensor] = field(default_factory=list)
-    results: list[_Tensor] = field(default_factory=list)
+
+
+class _Step:
+    """What a step reads and makes.
+
+    `missing` counts the inputs that are not known to be computable. `unseen` has the inputs at which the
+    search for the first missing one has not looked.
+    """
+
+    __slots__ = ("missing", "outputs", "unseen")
+
+    def __init__(self, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> None:
+        self.outputs = outputs
+        self.missing = len(inputs)
+        self.unseen = iter(inputs)
 
 
 def validate_ensemble_backend(message: Message) -> None:
@@ -67,30 +83,30 @@ def _validate_fields(message: Message) -> None:
         raise InvalidArgumentError(f"optimization should not be specified for ensemble '{name}'")
     if message.model_warmup:
         raise InvalidArgumentError(f"model_warmup can not be specified for ensemble '{name}'")
-    if not message.ensemble_scheduling.step:
+    steps = len(message.ensemble_scheduling.step)
+    if not steps:
         raise InvalidArgumentError(f"must specify 'step' for ensemble '{name}'")
+    if steps > MAX_STEPS:
+        raise InvalidArgumentError(f"ensemble '{name}' has {steps} steps, at most {MAX_STEPS} are served")
 
 
 def _build_graph(message: Message) -> dict[str, _Tensor]:
-    """The tensors by name, joined as the steps say."""
+    """The tensors by name, joined by the steps."""
     tensors: dict[str, _Tensor] = {}
-    for index, step in enumerate(message.ensemble_scheduling.step):
+    for index, each in enumerate(message.ensemble_scheduling.step):
         _validate_step(message, index)
-        written = []
-        for _, name in sorted(step.output_map.items()):
-            tensor = tensors.setdefault(name, _Tensor(name))
-            if tensor.is_written:
+        written = [tensors.setdefault(name, _Tensor(name)) for _, name in sorted(each.output_map.items())]
+        read = [tensors.setdefault(name, _Tensor(name)) for name in sorted(set(each.input_map.values()))]
+        step = _Step(read, written)
+        for tensor in written:
+            if tensor.writer is not None:
                 raise InvalidArgumentError(
-                    f"ensemble tensor '{name}' can appear in an output map only once for ensemble "
+                    f"ensemble tensor '{tensor.name}' can appear in an output map only once for ensemble "
                     f"'{message.name}' step {index}"
                 )
-            tensor.is_written = True
-            written.append(tensor)
-        for name in sorted(set(step.input_map.values())):
-            source = tensors.setdefault(name, _Tensor(name))
-            source.results += written
-            for tensor in written:
-                tensor.sources.append(source)
+            tensor.writer = step
+        for tensor in read:
+            tensor.readers.append(step)
     return tensors
 
 
@@ -118,18 +134,21 @@ def _flow(message: Message, tensors: dict[str, _Tensor]) -> None:
             raise InvalidArgumentError(
                 f"ensemble input '{tensor.name}' for ensemble {message.name}' is not used"
             )
-        if given.is_written:
+        if given.writer is not None:
             raise InvalidArgumentError(
                 f"ensemble input '{tensor.name}' of ensemble '{message.name}' is in an output map too: "
                 "it would have two values"
             )
-        given.is_ready = True
-        ready.append(given)
+        if not given.is_ready:
+            given.is_ready = True
+            ready.append(given)
     while ready:
-        for result in ready.pop().results:
-            if not result.is_ready and all(source.is_ready for source in result.sources):
-                result.is_ready = True
-                ready.append(result)
+        for step in ready.pop().readers:
+            step.missing -= 1
+            if not step.missing:
+                for result in step.outputs:
+                    result.is_ready = True
+                ready += step.outputs
 
 
 def _validate_outputs(message: Message, tensors: dict[str, _Tensor]) -> None:
@@ -151,16 +170,18 @@ def _validate_outputs(message: Message, tensors: dict[str, _Tensor]) -> None:
 def _first_missing(tensor: _Tensor) -> _Tensor:
     """Where the chain of tensors that cannot be computed begins; steps may go in a circle."""
     seen = {tensor.name}
-    while True:
-        missing = [source for source in tensor.sources if not source.is_ready and source.name not in seen]
-        if not missing:
-            return tensor
-        tensor = missing[0]
+    while tensor.writer is not None:
+        unseen = (each for each in tensor.writer.unseen if not each.is_ready and each.name not in seen)
+        missing = next(unseen, None)
+        if missing is None:
+            break
+        tensor = missing
         seen.add(tensor.name)
+    return tensor
 
 
 def _validate_used(message: Message, tensors: dict[str, _Tensor]) -> None:
     outputs = {output.name for output in message.output}
     for name, tensor in tensors.items():
-        if name not in outputs and not (tensor.is_ready and tensor.results):
+        if name not in outputs and not (tensor.is_ready and tensor.readers):
             raise InvalidArgumentError(f"ensemble tensor '{name}' is unused in ensemble '{message.name}'")

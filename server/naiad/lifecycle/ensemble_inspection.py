@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.config.ensemble_checks import check_composition
+from naiad.config.ensemble_checks import LEAF, check_composition, check_extent, extent_over
 from naiad.config.ensemble_config import LATEST_VERSION
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
@@ -21,6 +21,7 @@ from naiad.scheduling.explain import explain_scheduling
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from naiad.config.ensemble_checks import Extent
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.lifecycle.inspection import ModelReport
 
@@ -61,7 +62,20 @@ def check_steps(
         if number not in versions:
             raise InvalidArgumentError(f"{depends} whose required version {number} is not loaded.")
         chosen.append(versions[number])
+    check_extent(config.name, _extent(config, completed))
     check_composition(config, chosen)
+
+
+def _extent(config: ModelConfig, completed: Mapping[str, Mapping[int, ModelConfig]]) -> Extent:
+    """That of a model whose own models were checked before, so that this ends soon."""
+    if config.ensemble is None:
+        return LEAF
+    known = {}
+    for name, number in {(step.model_name, step.model_version) for step in config.ensemble.steps}:
+        versions = completed[name]
+        version = max(versions) if number == LATEST_VERSION else number
+        known[name, number] = _extent(versions[version], completed)
+    return extent_over(known[step.model_name, step.model_version] for step in config.ensemble.steps)
 
 
 def plan_ensemble(config: ModelConfig) -> VersionPlan:

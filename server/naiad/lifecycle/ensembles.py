@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from naiad.config.ensemble_checks import check_composition
+from naiad.config.ensemble_checks import check_composition, check_extent, extent_over
 from naiad.config.ensemble_config import LATEST_VERSION
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.core.tensors import ModelKey
@@ -75,16 +75,21 @@ class Ensembles:
         self._serve = serve
         self._refreshing = False
 
-    def bind(self, versions: Iterable[ServingVersion]) -> None:
+    def bind(self, versions: Iterable[ServingVersion]) -> bool:
         """Bind versions of one ensemble to the models that serve now.
+
+        Returns:
+            Whether there is more or less in it now, which ensembles that contain it must look at.
 
         Raises:
             CompositionError: they cannot be, and why. Then none was changed.
         """
         changed = [version for version in versions if not self._is_up_to_date(version)]
         bound = [self._resolve(version.config) for version in changed]
+        before = [version.extent for version in changed]
         for version, models in zip(changed, bound, strict=True):
             _bind(version, models)
+        return before != [version.extent for version in changed]
 
     def refresh(self) -> None:
         """Bind ensembles anew, take those out of service that no longer fit, and bring back those that do."""
@@ -131,17 +136,16 @@ class Ensembles:
         return unneeded
 
     def _refresh(self, model: Model) -> bool:
-        """Bring one ensemble in step with the others; whether its state has changed."""
+        """Bring one ensemble in step with the others; whether something changed that others depend on."""
         # The newer one first, or there would be a moment without any.
         if model.waiting is not None and self._try_waiting(model, model.waiting):
             return True
         serving = _ensemble_versions(model)
         try:
-            self.bind(serving.values())
+            return self.bind(serving.values())
         except CompositionError as problem:
             self._withdraw(model, serving, problem)
             return True
-        return False
 
     def _withdraw(
         self, model: Model, serving: Mapping[int, ServingVersion], problem: CompositionError
@@ -190,7 +194,8 @@ class Ensembles:
             _choice(_ready_versions(self._models.get(step.model_name)), step.model_version)
             for step in version.config.ensemble.steps
         ]
-        return None not in chosen and _scheduler(version).models == tuple(chosen)
+        extent = extent_over(each.extent for each in chosen if each is not None)
+        return _scheduler(version).models == tuple(chosen) and version.extent == extent
 
     def _resolve(self, config: ModelConfig) -> list[ServingVersion]:
         """The version that runs each step; raises CompositionError."""
@@ -199,6 +204,7 @@ class Ensembles:
         self._check_circle(config)
         models = [self._choose(config, step.model_name, step.model_version) for step in config.ensemble.steps]
         try:
+            check_extent(config.name, extent_over(model.extent for model in models))
             check_composition(config, [model.config for model in models])
         except InvalidArgumentError as error:
             raise CompositionError(error.message) from error
@@ -308,6 +314,7 @@ def _scheduler(version: ServingVersion) -> EnsembleScheduler:
 def _bind(version: ServingVersion, models: Sequence[ServingVersion]) -> None:
     _scheduler(version).bind(models)
     version.composed_of = tuple(dict.fromkeys(models))
+    version.extent = extent_over(model.extent for model in models)
     version.labels = {**_labels(version.config, models), **version.model.labels}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.core.errors import NaiadError, NotFoundError, UnavailableError
 from naiad.lifecycle.control import (
     UNLOADED,
@@ -74,6 +75,7 @@ class ModelManager(ModelRegistry):
         load_retries: int = 0,
         poll_secs: float = 15.0,
         admission_control: bool = True,
+        max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
         parts: SharedParts | None = None,
     ) -> None:
         """Create an empty manager.
@@ -89,6 +91,7 @@ class ModelManager(ModelRegistry):
             load_retries: how often the load of a version that failed is tried again at once.
             poll_secs: in mode poll, the seconds between two looks at the repositories.
             admission_control: refuse requests that would wait beyond their deadlines.
+            max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
             parts: what the schedulers of all models share; by default nothing.
         """
         super().__init__()
@@ -109,6 +112,7 @@ class ModelManager(ModelRegistry):
             retries=load_retries,
             new_statistics=new_statistics or (lambda _: VersionStatistics()),
             admission_control=admission_control,
+            max_ragged_batch_bytes=max_ragged_batch_bytes,
             parts=parts,
         )
         self._ensembles = Ensembles(self._models, self._retirement, serve=versions.serve)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from naiad.config.ensemble_checks import LEAF
 from naiad.lifecycle.control import UNLOADED
 from naiad.lifecycle.states import ReadyState, check_transition
 
@@ -54,6 +55,7 @@ class ServingVersion:
         self.scheduler = scheduler
         self.composed_of: tuple[ServingVersion, ...] = ()
         """Of an ensemble: the versions that run its steps now. Who holds it holds them too."""
+        self.extent = LEAF
         self.statistics = statistics
         self._loaded = model.version
         self._handles = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.core.errors import InternalError, NaiadError, UnavailableError
 from naiad.lifecycle.version import ServingVersion
 from naiad.scheduling.factory import create_scheduler
@@ -55,6 +56,7 @@ class VersionLoader:
         retries: int,
         new_statistics: Callable[[ModelConfig], VersionStatistics],
         admission_control: bool = True,
+        max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
         parts: SharedParts | None = None,
     ) -> None:
         """Create a loader.
@@ -67,6 +69,7 @@ class VersionLoader:
             retries: how often a load that failed is tried again at once.
             new_statistics: makes the counters of a version from its config.
             admission_control: refuse requests that would wait beyond their deadlines.
+            max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
             parts: what the schedulers of all models share; by default nothing.
         """
         self._loader = loader
@@ -76,6 +79,7 @@ class VersionLoader:
         self._retries = retries
         self._new_statistics = new_statistics
         self._admission_control = admission_control
+        self._max_ragged_batch_bytes = max_ragged_batch_bytes
         self._parts = parts or SharedParts()
 
     async def load(
@@ -130,6 +134,7 @@ class VersionLoader:
                 max_queue_size=self._max_queue_size,
                 clock=self._clock,
                 admission_control=self._admission_control,
+                max_ragged_batch_bytes=self._max_ragged_batch_bytes,
             )
             scheduler = self._parts.around(
                 scheduler,

@@ -61,6 +61,7 @@ class ServiceTimes:
         self.measured = 0
         self._averages: dict[int, tuple[int, float]] = {}  # by bucket: the last size, nanoseconds
         self._estimates: dict[int, float] = {}  # by size, since the last measurement
+        self._largest = 0  # of the sizes that were measured last
 
     def __repr__(self) -> str:
         shown = {size: f"{ns / 1e6:.3f} ms" for size, ns in self._averages.values()}
@@ -77,6 +78,7 @@ class ServiceTimes:
             weight = _DOWN if ns < average else _UP
             average += weight * (min(ns, _OUTLIER * average) - average)
         self._averages[bucket] = (items, average)
+        self._largest = self._averages[max(self._averages)][0]
         self._estimates.clear()
 
     def measure_at_least(self, items: int, ns: int) -> None:
@@ -90,11 +92,14 @@ class ServiceTimes:
         """What a batch of so many items takes at least; 0 before anything was measured."""
         known = self._estimates.get(items)
         if known is None:
-            averages = self._averages.values()
-            size = min(items, max((measured for measured, _ in averages), default=0))
-            bounds = (ns * max(1.0, size / measured) for measured, ns in averages)
+            size = min(items, self._largest)
+            bounds = (ns * max(1.0, size / measured) for measured, ns in self._averages.values())
             known = self._estimates[items] = min(bounds, default=0.0)
         return known
+
+    def longest_ns(self) -> float:
+        """What no estimate is above: that of the largest size, because a larger one is never told less."""
+        return self.estimate_ns(self._largest)
 
 
 class Prediction(NamedTuple):
@@ -198,7 +203,7 @@ class Admission:
             ResourceExhaustedError: it would not be answered before `deadline_ns`, or wait beyond its queue
                 timeout; the error says when another try may succeed.
         """
-        if not self.ready:
+        if not self.ready or self._is_far(ahead, deadline_ns, timeout_ns, now_ns):
             return
         wait_ns, run_ns = predict(
             ahead,
@@ -219,6 +224,17 @@ class Admission:
         if deadline_ns is not None and 0 < (left_ns := deadline_ns - now_ns) < wait_ns + run_ns:
             limit = f" and run for {run_ns / 1e6:.1f} ms, and its deadline is in {left_ns / 1e6:.1f} ms"
             self._refuse(wait_ns, limit, wait_ns + run_ns - left_ns)
+
+    def _is_far(self, ahead: Ahead, deadline_ns: int | None, timeout_ns: int | None, now_ns: int) -> bool:
+        """Whether all that is ahead could take turns on one instance in time, so that no more need be asked.
+
+        Beside the full batches there are the one that runs, the rest of the queue and the request's own.
+        """
+        batches = ahead.items // self._max_batch_size if self._max_batch_size else ahead.requests
+        most_ns = self.times.longest_ns() * (batches + 3)
+        return (deadline_ns is None or deadline_ns - now_ns >= most_ns) and (
+            timeout_ns is None or timeout_ns >= most_ns
+        )
 
     def _refuse(self, wait_ns: float, limit: str, excess_ns: float) -> NoReturn:
         raise ResourceExhaustedError(

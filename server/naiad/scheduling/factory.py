@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.config.sequence_config import OldestStrategy
 from naiad.scheduling.admission import Admission
 from naiad.scheduling.batching import BatchPolicy
 from naiad.scheduling.ensemble.scheduler import EnsembleScheduler
 from naiad.scheduling.policies import PriorityLevels
+from naiad.scheduling.ragged_scheduler import RaggedScheduler
 from naiad.scheduling.scheduler import BatchScheduler
 from naiad.scheduling.sequence.direct import DirectScheduler
 from naiad.scheduling.sequence.oldest import OldestScheduler
@@ -65,6 +68,7 @@ def create_scheduler(
     max_queue_size: int,
     clock: Clock,
     admission_control: bool = True,
+    max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
 ) -> Scheduler:
     """The scheduler that the config asks for, its instance threads started.
 
@@ -76,6 +80,7 @@ def create_scheduler(
         max_queue_size: requests that may wait, whatever the config's queue policies say.
         clock: the monotonic clock of deadlines and delays.
         admission_control: refuse requests that would wait beyond their deadlines; those of sequences never.
+        max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
     """
     if config.ensemble is not None:
         return EnsembleScheduler(
@@ -83,8 +88,8 @@ def create_scheduler(
         )
     if config.sequence_batching is not None:
         oldest = isinstance(config.sequence_batching.strategy, OldestStrategy)
-        kind = OldestScheduler if oldest else DirectScheduler
-        return kind(
+        bounded = partial(OldestScheduler, max_ragged_batch_bytes=max_ragged_batch_bytes)
+        return (bounded if oldest else DirectScheduler)(
             key,
             config=config,
             sessions=sessions,
@@ -94,10 +99,14 @@ def create_scheduler(
         )
     batching = config.dynamic_batching
     policy = batch_policy(config)
-    return BatchScheduler(
+    layout = BatchLayout(config)
+    make = (
+        partial(RaggedScheduler, max_bytes=max_ragged_batch_bytes) if layout.ragged.inputs else BatchScheduler
+    )
+    return make(
         key,
         policy=policy,
-        layout=BatchLayout(config),
+        layout=layout,
         sessions=sessions,
         statistics=statistics,
         max_queue_size=max_queue_size,

@@ -113,8 +113,14 @@ class RequestQueue:
         Requests that a policy has moved back are not counted: those of its own level leave after it.
         """
         number = self._priorities.level(request.priority)
-        before = [self._levels[level] for level in self._order if level <= number]
-        return Ahead(sum(len(level.fresh) for level in before), sum(level.fresh_items for level in before))
+        requests = items = 0
+        for each in self._order:
+            if each > number:
+                break
+            level = self._levels[each]
+            requests += len(level.fresh)
+            items += level.fresh_items
+        return Ahead(requests, items)
 
     def timeout_ns(self, request: InferRequest) -> int | None:
         """How long the request may wait before its policy rejects it; None for as long as its caller does."""

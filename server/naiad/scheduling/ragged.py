@@ -33,6 +33,10 @@ class RaggedLayout:
         sources = {each.source for each in config.batch_inputs}
         self._sources = tuple(sorted(sources))
 
+    def input_bytes(self, request: InferRequest) -> int:
+        """The bytes of a request's ragged inputs; of texts those of the references to them."""
+        return sum(array.nbytes for name, array in request.inputs.items() if name in self.inputs)
+
     def batch_inputs(self, requests: Sequence[InferRequest]) -> dict[str, Array]:
         """The inputs that no caller sends, for the batch of these requests; none for most models."""
         if not self._batch_inputs:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.core.tensors import Array, InferRequest
 
+KEPT_BYTES = 64 * 2**20
+"""A ragged input of a batch that is larger has memory of its own, which goes with the batch."""
+
 
 class BatchLayout:
     """How the tensors of one model merge and split, from its config. Immutable, shared by threads."""
@@ -78,7 +81,8 @@ class BatchBuffer:
     """One instance's input memory, reused from batch to batch so that its pages stay warm.
 
     It is used by the instance's thread alone. It grows to the largest batch that came, and is replaced when
-    requests of another shape come.
+    requests of another shape come. A ragged input of more than `KEPT_BYTES` is not kept: nothing else bounds
+    how far a single batch, that may never come again, is beyond all others.
     """
 
     def __init__(self, layout: BatchLayout) -> None:
@@ -106,6 +110,8 @@ class BatchBuffer:
     def _join(self, name: str, rows: list[Array]) -> Array:
         if name in self._layout.ragged.inputs:
             rows = [array.reshape(-1) for array in rows]
+            if sum(array.nbytes for array in rows) > KEPT_BYTES:
+                return np.concatenate(rows)
         first = rows[0]
         total = sum(map(len, rows))
         if first.dtype.hasobject:

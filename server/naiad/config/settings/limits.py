@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.config.settings.kinds import Flag, Positive, SettingsGroup
 
 
@@ -27,6 +28,11 @@ class LimitSettings(SettingsGroup):
         True,
         description="Refuse a request at once that could not be answered by its deadline, or would wait "
         "beyond its queue timeout; false lets it wait until then, as Triton does.",
+    )
+    max_ragged_batch_bytes: Positive = Field(
+        MAX_RAGGED_BATCH_BYTES,
+        description="Bytes of ragged inputs (allow_ragged_batch) that one batch may hold; a request with "
+        "more runs alone.",
     )
     max_image_bytes: Positive = Field(32 * 2**20, description="The largest encoded or raw image, in bytes.")
     max_image_pixels: Positive = Field(64 * 10**6, description="The most pixels an image may have.")

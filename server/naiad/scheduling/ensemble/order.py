@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class SequenceOrder:
-    """For each sequence and step, the requests that have yet to enter, in order. Used on the event loop's thread.
+    """For each sequence and step, the requests that have yet to enter, in order.
 
     An earlier step may take longer for one request than for the next one; a step that keeps the state of the
     sequence must not see that. A request waits here for those submitted before it alone, and holds nothing
-    meanwhile, so no two can wait for each other. Of a sequence without requests nothing is kept.
+    meanwhile, so no two can wait for each other. Of a sequence without requests nothing is kept. It belongs
+    to the event loop's thread.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

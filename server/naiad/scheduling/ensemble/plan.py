@@ -29,9 +29,9 @@ class Tensor(NamedTuple):
 class Plan:
     """What a request needs for the outputs that it asked for.
 
-    `steps` has, for each step that is needed, by its index, the outputs of its model that are. `inputs` is how
-    many tensors each step reads, `steps_of` the steps that read each tensor, ascending, and `readers` how many
-    read it: the steps, and the caller.
+    `steps` has, for each step that is needed, by its index, the outputs of its model that are. `inputs` is
+    how many tensors each step reads, `steps_of` the steps that read each tensor, ascending, and `readers` how
+    many read it: the steps, and the caller.
     """
 
     steps: Mapping[int, tuple[str, ...]]
@@ -50,7 +50,8 @@ def make_plan(ensemble: EnsembleScheduling, outputs: Collection[str]) -> Plan:
     writers = {name: index for index, step in enumerate(ensemble.steps) for name in step.outputs.values()}
     needed: set[int] = set()
     wanted: set[str] = set()
-    todo = list(outputs)
+    asked = set(outputs)
+    todo = list(asked)
     while todo:
         name = todo.pop()
         wanted.add(name)
@@ -63,7 +64,7 @@ def make_plan(ensemble: EnsembleScheduling, outputs: Collection[str]) -> Plan:
     for index, names in reads.items():
         for name in names:
             steps_of[name].append(index)
-    readers = {name: len(steps) + (name in outputs) for name, steps in steps_of.items()}
+    readers = {name: len(steps) + (name in asked) for name, steps in steps_of.items()}
     steps = {
         index: tuple(ours for ours, theirs in ensemble.steps[index].outputs.items() if theirs in wanted)
         for index in reads

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.scheduling.ensemble.gate import StepGate
-    from naiad.scheduling.ensemble.order import Place
+    from naiad.scheduling.ensemble.order import SequenceOrder
     from naiad.scheduling.ensemble.plan import Plan
 
     Outcome = Mapping[str, Tensor] | BaseException
@@ -72,17 +72,17 @@ class EnsembleRun:
         steps: Sequence[BoundStep],
         plan: Plan,
         *,
-        place: Place | None,
+        order: SequenceOrder,
         ended: Callable[[EnsembleRun, Outcome], None],
     ) -> None:
-        """Take the handles.
+        """Take the handles, and the last place in the request's sequence if it has one.
 
         Args:
             ensemble: its name, for errors.
             request: the ensemble's, validated.
             steps: all of them; only those of the plan are run.
             plan: what is needed.
-            place: among the requests of its sequence, in the lines of the plan's steps; None if it has none.
+            order: in which requests of one sequence enter the steps; this one joins it.
             ended: called once, unless the run is given up, with the tensors that are left, all outputs among
                 them, or with the error.
         """
@@ -92,10 +92,10 @@ class EnsembleRun:
         self._ensemble = ensemble
         self._steps = steps
         self._plan = plan
-        self._place = place
         self._ended = ended
         self._progress = Progress(plan)
         self._handles = {index: steps[index].model.acquire() for index in plan.steps}
+        self._place = order.join(request.sequence_id, plan.steps) if request.sequence_id else None
         self._futures: dict[int, asyncio.Future[InferResponse]] = {}
 
     def __repr__(self) -> str:

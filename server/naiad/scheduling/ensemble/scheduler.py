@@ -43,8 +43,8 @@ class EnsembleScheduler:
     """Runs each request through the models that the ensemble is bound to. Used on the event loop's thread.
 
     A request is at work from `submit` on. What waits for an instance waits in the queues of the models, and
-    is bounded there; what waits because of `max_inflight_requests`, or for an earlier request of its sequence,
-    waits here.
+    is bounded there; what waits because of `max_inflight_requests`, or for an earlier request of its
+    sequence, waits here.
     """
 
     def __init__(
@@ -135,13 +135,13 @@ class EnsembleScheduler:
                 "(--max-queue-size)"
             )
         plan = self._plan(request)
-        place = self._order.join(request.sequence_id, plan.steps) if request.sequence_id else None
-        run = EnsembleRun(self._key.name, request, self._bound, plan, place=place, ended=self._ended)
+        inputs = self._inputs(request)
+        run = EnsembleRun(self._key.name, request, self._bound, plan, order=self._order, ended=self._ended)
         future: asyncio.Future[InferResponse] = self._loop.create_future()
         self._runs[run] = _Accepted(future, self._clock.now_ns())
         self._drained.clear()
         future.add_done_callback(partial(self._leave_if_cancelled, run))
-        run.begin(self._inputs(request))
+        run.begin(inputs)
         if request.deadline_ns is not None and not run.is_over:
             self._deadlines.push(request.deadline_ns, run)
             self._watch()

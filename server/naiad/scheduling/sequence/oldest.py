@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from naiad.config.sequence_config import OldestStrategy
 from naiad.scheduling.batching import BatchPolicy
 from naiad.scheduling.deadlines import earliest
+from naiad.scheduling.ragged_scheduler import RaggedQueue
 from naiad.scheduling.scheduler import BatchScheduler
 from naiad.scheduling.sequence.desk import SequenceDesk
 from naiad.scheduling.tensors import BatchLayout
@@ -36,6 +37,7 @@ class OldestScheduler(BatchScheduler):
         statistics: VersionStatistics,
         max_queue_size: int,
         clock: Clock,
+        max_ragged_batch_bytes: int,
     ) -> None:
         """Start one instance thread for each (name, session); see `BatchScheduler`.
 
@@ -46,6 +48,7 @@ class OldestScheduler(BatchScheduler):
             statistics: counts what happens here.
             max_queue_size: requests that may wait, those in the backlog included.
             clock: the monotonic clock of deadlines, delays and idle sequences.
+            max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
         """
         assert config.sequence_batching is not None
         strategy = config.sequence_batching.strategy
@@ -61,6 +64,8 @@ class OldestScheduler(BatchScheduler):
             clock=clock,
             preserve_ordering=strategy.preserve_ordering,
         )
+        if layout.ragged.inputs:
+            self._queue = RaggedQueue(None, layout.ragged, max_ragged_batch_bytes)
         candidates = strategy.max_candidate_sequences or max(1, config.max_batch_size)
         self._desk = SequenceDesk(config, layout, groups=1, rows=candidates * len(sessions))
 
