@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from support.sessions import GatedSession
 
+from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.core.clock import MonotonicClock
 from naiad.core.tensors import ModelKey
 from naiad.scheduling.factory import create_scheduler
@@ -28,6 +29,7 @@ async def running_scheduler(
     max_queue_size: int = 100,
     clock: Clock | None = None,
     admission_control: bool = True,
+    max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
 ) -> AsyncIterator[tuple[Scheduler, VersionStatistics]]:
     """The scheduler that the config asks for, one instance a session; gates open and all closes at the end."""
     statistics = VersionStatistics()
@@ -39,6 +41,7 @@ async def running_scheduler(
         max_queue_size=max_queue_size,
         clock=clock or MonotonicClock(),
         admission_control=admission_control,
+        max_ragged_batch_bytes=max_ragged_batch_bytes,
     )
     try:
         yield running, statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ import pytest
 from support.ensembles import ensemble_config, ensemble_text, plain_config, step, tensors
 
 from naiad.config.complete import complete_ensemble_config
-from naiad.config.ensemble_checks import check_composition
+from naiad.config.ensemble_checks import LEAF, Extent, check_composition, check_extent, extent_over
+from naiad.config.messages import new_message
 from naiad.config.reader import parse_model_config, read_model_config
+from naiad.config.validate_ensemble import validate_ensemble
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 
@@ -92,6 +95,7 @@ GOOD = one("IN=given", "OUT=end")
             "ensemble scheduling cannot be set for model 'model' whose platform is not ensemble",
         ),
         (config_text(), "must specify 'step' for ensemble 'model'"),
+        (config_text(*[GOOD] * 1_001), "ensemble 'model' has 1001 steps, at most 1000 are served"),
         (
             config_text(GOOD, more="instance_group {}"),
             "instance group should not be specified for ensemble 'model'",
@@ -248,3 +252,45 @@ def test_the_ensembles_reshape_is_what_its_models_see() -> None:
         check_composition(
             replace(CHAIN, inputs=(replace(inputs[0], reshape=None),)), [changed("a"), changed("b")]
         )
+
+
+def test_a_step_that_makes_much_of_much_costs_memory_for_each_and_not_for_each_pair() -> None:
+    size = 2_000
+    message = new_message()
+    message.name, message.platform = "E", "ensemble"
+    made = message.ensemble_scheduling.step.add(model_name="m")
+    for index in range(size):
+        message.input.add(name=f"a{index}")
+        message.output.add(name=f"b{index}")
+        made.input_map[f"I{index}"], made.output_map[f"O{index}"] = f"a{index}", f"b{index}"
+    tracemalloc.start()
+    try:
+        validate_ensemble(message)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2_000 * size, "each pair would take 16 bytes: 64 MB"
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ([Extent(31, 1), LEAF], None),
+        ([Extent(1, 999), LEAF], None),
+        ([LEAF, Extent(32, 1)], "ensemble 'E' has ensembles nested 33 deep, at most 32 are served"),
+        (
+            [Extent(1, 500), Extent(2, 501)],
+            "ensemble 'E' has 1001 steps, those of the ensembles in it included, at most 1000 are served",
+        ),
+    ],
+)
+def test_ensembles_in_ensembles_are_bounded_in_depth_and_in_steps(
+    models: list[Extent], message: str | None
+) -> None:
+    extent = extent_over(models)
+    if message is None:
+        check_extent("E", extent)
+        return
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_extent("E", extent)
+    assert caught.value.message == message

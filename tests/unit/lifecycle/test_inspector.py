@@ -356,3 +356,14 @@ def test_what_keeps_an_ensemble_from_serving_is_told_with_what_to_do(
     assert found.stage is Stage.ENSEMBLE
     assert found.reason.startswith(reason)
     assert advice in found.advice
+
+
+def test_ensembles_that_are_nested_too_deep_are_told_as_the_server_tells_them(tmp_path: Path) -> None:
+    add_model(tmp_path, "a", identity(TensorProto.FLOAT, ["N", 4]), "max_batch_size: 8")
+    for number in range(33):
+        add_ensemble(tmp_path, f"e{number:02}", f"e{number + 1:02}" if number < 32 else "a")
+    models = {model.name: model for model in inspect(tmp_path).models}
+    problem = models.pop("e00").versions[0].problem
+    assert problem is not None
+    assert problem.reason == "ensemble 'e00' has ensembles nested 33 deep, at most 32 are served"
+    assert all(model.ok for model in models.values())

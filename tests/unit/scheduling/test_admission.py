@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -232,3 +233,46 @@ def test_every_prediction_is_a_time_and_more_before_a_request_never_shortens_it(
     assert 0 <= waits[0] <= waits[1] < 10**9
     if idle:
         assert wait_ms(NOTHING, service, *running, idle=idle, merged=merged) == 0
+
+
+@given(
+    runs=st.lists(st.tuples(SIZES, st.integers(0, 10**9)), min_size=ENOUGH, max_size=40),
+    requests=st.integers(0, 100),
+    size=SIZES,
+    started=st.lists(st.tuples(SIZES, st.integers(0, 10**9)), max_size=4),
+    merged=st.sampled_from([0, 64]),
+    limits=st.tuples(*[st.none() | st.floats(0.5, 3.0)] * 2),
+)
+def test_who_is_let_in_without_a_prediction_would_be_let_in_by_it(
+    *,
+    runs: list[tuple[int, int]],
+    requests: int,
+    size: int,
+    started: list[tuple[int, int]],
+    merged: int,
+    limits: tuple[float | None, float | None],
+) -> None:
+    """The limits are drawn around the predicted times, where the two could differ."""
+    judge = Admission(ModelKey("m", 1), max_batch_size=merged)
+    for items, ns in runs:
+        judge.times.measure(items, ns)
+    assert all(judge.times.estimate_ns(items) <= judge.times.longest_ns() for items in range(1, 130))
+    ahead, running = Ahead(requests, requests * size), [Batch(items, NOW - ns) for items, ns in started]
+    wait_ns, run_ns = prediction(ahead, judge.times, *running, items=size, merged=merged)
+    deadline_ns, timeout_ns = (
+        None if each is None else int(each * (wait_ns + run_ns)) + 1 for each in limits
+    )
+    late = wait_ns > 0 and (
+        (deadline_ns is not None and deadline_ns < wait_ns + run_ns)
+        or (timeout_ns is not None and timeout_ns < wait_ns)
+    )
+    with pytest.raises(ResourceExhaustedError) if late else nullcontext():
+        judge.check(
+            ahead,
+            size,
+            deadline_ns=None if deadline_ns is None else NOW + deadline_ns,
+            timeout_ns=timeout_ns,
+            idle=0,
+            running=running,
+            now_ns=NOW,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from naiad.config.ragged_config import BatchInput, BatchInputKind, BatchOutput
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.core.tensors import InferRequest
+from naiad.scheduling import tensors
 from naiad.scheduling.tensors import BatchBuffer, BatchLayout, split
 
 if TYPE_CHECKING:
@@ -79,6 +82,20 @@ def test_the_batch_memory_serves_shorter_batches_too() -> None:
     short = buffer.place([request([5]), request([6])])["INPUT0"]
     assert np.shares_memory(long, short)
     np.testing.assert_array_equal(short, [5, 6])
+
+
+def test_a_huge_ragged_batch_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "KEPT_BYTES", 16)
+    buffer = BatchBuffer(BatchLayout(config()))
+    kept = buffer.place([request([1, 2]), request([3, 4])])
+    huge = buffer.place([request([1, 2, 3]), request([4, 5])])
+    np.testing.assert_array_equal(huge["INPUT0"], [1, 2, 3, 4, 5])
+    gone = weakref.ref(huge["INPUT0"])
+    del huge
+    gc.collect()
+    assert gone() is None
+    again = buffer.place([request([5]), request([6])])["INPUT0"]
+    assert np.shares_memory(again, kept["INPUT0"])
 
 
 def test_texts_lie_end_to_end() -> None:
