@@ -2,9 +2,12 @@
 #
 #   PYTHON  the interpreter that .venv is made of (3.11 or newer)   make PYTHON=python3.12 install
 #   ARGS    passed on to the command that the target runs           make test ARGS='-k batching'
+#   JOBS    the processes that tests run in, 0 for one only       make test JOBS=0
 
 PYTHON ?= python3
 ARGS ?=
+# Half of the time the tests wait for servers and clients of their own, so two processes are not too many for two CPUs.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +41,7 @@ demo: $(DEMO) ## Build the demo models, serve them, find faces in a photo; resul
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## Check style, format, types and the layers; all four run, whatever fails
