@@ -23,6 +23,13 @@ BY_OTHERS = {
     "pip install '.[cpu,demo,triton]'": "an install from a registry; the wheel and its extras are tested with the project",
 }
 """Commands that a page shows and another check runs."""
+NEEDS_AN_ENGINE = re.compile(r"(?:[A-Z_]+=\S+ )*docker ")
+"""Commands for a container engine; what they name is checked by tests/unit/docker."""
+
+
+def runs_here(line: str) -> bool:
+    """Whether a line, with those that continue it, is for this test."""
+    return line.split("#", maxsplit=1)[0].strip() not in BY_OTHERS and not NEEDS_AN_ENGINE.match(line)
 
 
 def commands(page: Path) -> list[str]:
@@ -30,7 +37,7 @@ def commands(page: Path) -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     kept = []
     for block in blocks:
-        lines = [line for line in block.splitlines() if line.split("#")[0].strip() not in BY_OTHERS]
+        lines = [line for line in re.split(r"(?<!\\)\n", block) if runs_here(line)]
         if any(line.split("#")[0].strip() for line in lines):
             kept.append("\n".join(lines))
     return kept

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import gzip
 import http.client
-import json
 import re
 import socket
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,15 +30,15 @@ from naiad.runtime.threads import CpuBudget
 from naiad.services import metrics
 from naiad.services.http import HttpSettings
 from naiad.services.metrics import ManagerView, MetricsServer, statistics_factory
-from naiad.telemetry.metrics import METRICS, MetricsSettings, metrics_settings
+from naiad.telemetry.metrics import MetricsSettings, metrics_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from naiad.core.tensors import Array
     from naiad.telemetry.metrics import ModelState, VersionState, VersionView
 
-ROOT = Path(__file__).resolve().parents[2]
 QUEUE, BUSY = 100, 2
 """Requests that may wait, and those that two instances have taken meanwhile, one each."""
 
@@ -236,26 +234,6 @@ async def test_a_stopped_server_frees_its_port_and_its_thread(simple: Path) -> N
     with socket.create_server(("127.0.0.1", port)):
         pass
     kept.close()
-
-
-async def test_the_dashboard_asks_for_what_there_is(simple: Path) -> None:
-    """Each name in an expression is on `/metrics`, or, of GPUs, in the table; each label exists too."""
-    dashboard = (ROOT / "docs/grafana/naiad.json").read_text(encoding="utf-8")
-    panels = json.loads(dashboard)["panels"]
-    expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
-    async with metrics_of(simple) as (_, port):
-        shown = {re.split(r"[{ ]", line)[0] for line in await lines(port) if not line.startswith("#")}
-    known = shown | {spec.name for spec in METRICS if "gpu_uuid" in spec.labels}
-    used = set(re.findall(r"\b(?:nv|naiad|process)_[a-z_]+", " ".join(expressions)))
-    assert len(used) > 20
-    assert used <= known
-    labels = {label for spec in METRICS for label in spec.labels} | {"le", "instance"}
-    legends = " ".join(target["legendFormat"] for panel in panels for target in panel.get("targets", ()))
-    assert set(re.findall(r"{{(\w+)}}", legends)) <= labels
-    grouped = ",".join(re.findall(r"(?:by|ignoring) \(([^)]*)\)", " ".join(expressions)))
-    assert {label.strip() for label in grouped.split(",")} <= labels
-    variables = re.findall(r"label_values\((\w+)(?:{[^}]*})?, (\w+)\)", dashboard)
-    assert all(name in known and label in labels for name, label in variables)
 
 
 class _Nothing:
