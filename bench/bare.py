@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 from bench.cases import Case
-from bench.meter import Window, read, sums
+from bench.meter import Window, read
 from bench.processes import answer, questions
 
 from naiad.runtime.graph import prepare_model
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class BareSession:
-    """A session of one thread, as many callers at once as asked for; `run` lets go of Python's lock."""
+    """A session of some threads, as many callers at once as asked for; `run` lets go of Python's lock."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, threads: int) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors: a warning a weight says nothing about speed
         # Prepared as the server prepares it: a file that lists its weights as inputs is slow as it is, and
@@ -37,9 +37,22 @@ class BareSession:
         self._names = [output.name for output in self._session.get_outputs()]
         self._requests = case.requests()
 
-    def sums(self) -> dict[str, float]:
-        """What the outputs of one request add up to."""
-        return sums(dict(zip(self._names, self._session.run(self._names, self._requests[0]), strict=True)))
+    def outputs(self, file: Path) -> list[dict[str, Any]]:
+        """Write the answer to the first request as an .npz, and say what the graph calls its outputs.
+
+        Shapes are the graph's own, -1 where it leaves a size open.
+        """
+        arrays = self._session.run(self._names, self._requests[0])
+        np.savez(file, **dict(zip(self._names, arrays, strict=True)))
+        return [
+            {
+                "name": output.name,
+                "dtype": str(array.dtype),
+                "shape": [dim if isinstance(dim, int) else -1 for dim in output.shape],
+                "bytes": array.nbytes,
+            }
+            for output, array in zip(self._session.get_outputs(), arrays, strict=True)
+        ]
 
     def measure(self, callers: int, batch: int, ramp_s: float, window_s: float) -> Window:
         """Run from `callers` threads for a while; a batch counts as that many requests."""
@@ -75,14 +88,17 @@ class BareSession:
 
 
 def _main() -> None:
-    sessions: dict[str, BareSession] = {}
+    sessions: dict[tuple[str, int], BareSession] = {}
     for question in questions():
         case = Case(**question.pop("case"))
-        if case.name not in sessions:
-            sessions[case.name] = BareSession(case)
-        session = sessions[case.name]
-        found: dict[str, Any] = asdict(session.measure(**question))
-        answer(found | {"sums": session.sums()})
+        threads = question.pop("threads", 1)
+        if (case.key, threads) not in sessions:
+            sessions[case.key, threads] = BareSession(case, threads)
+        session = sessions[case.key, threads]
+        if "outputs" in question:
+            answer({"outputs": session.outputs(Path(question["outputs"]))})
+        else:
+            answer(asdict(session.measure(**question)))
 
 
 if __name__ == "__main__":

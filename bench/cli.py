@@ -1,42 +1,71 @@
-"""The command: builds the models, starts the server, measures in rounds, reports."""
+"""The command: builds the models, starts the servers, measures in rounds, judges and reports."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from bench.cases import build_cases
+from bench import report
+from bench.cases import CaseFolder
+from bench.criteria import DISTURBED, judge
+from bench.docs import measured, write_docs
+from bench.loads import planned_loads
+from bench.peers import MLSERVER, PLOTS, TRITON, NotThereError
+from bench.perf_client import NotThereError as PerfNotThereError
+from bench.perf_client import perf_client
+from bench.plan import plan_cases
 from bench.plot import write_plot
-from bench.processes import Server, Worker
-from bench.report import machine, table, write_json
-from bench.results import Series, summarise
+from bench.processes import ROOT
+from bench.published import assets_folder
+from bench.results import summarise
+from bench.rounds import Bench, Clients, check_answers
+from bench.targets import NaiadTarget, mlserver_peer, triton_peer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from naiad.core.errors import InternalError, InvalidArgumentError, NaiadError
+from naiad.core.errors import InvalidArgumentError, NaiadError, UnavailableError
 from naiad.runtime.threads import read_cpu_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.cases import Case
+    from bench.loads import Client
+    from bench.peers import Environment
+    from bench.perf_client import PerfClient
     from bench.results import Row
+    from bench.targets import Outputs, Peer, Target
 
-_RAMP_S = 0.5
-_BARE_SHARE = 0.5
-"""The bare loops need less time than the load: they have no queue to fill."""
+_SHORT, _FULL = (3, 0.7), (5, 2.5)
+"""Rounds and seconds of a measurement."""
+_WIDTH = 220
+_CLIENTS = ("auto", "perf_analyzer", "asyncio")
 
 app = typer.Typer(add_completion=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run was asked for."""
+
+    rounds: int
+    seconds: float
+    in_flight: list[int]
+    only: str
+    full: bool
+    client: str
+    peers: bool
+
+
 def main() -> None:
     """Run the command; a fault that is no bug is one sentence and exit code 1."""
+    # As an exception, so that every process of the run is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except NaiadError as error:
@@ -47,37 +76,109 @@ def main() -> None:
 @app.command()
 def run(
     *,
-    output: Annotated[Path, typer.Option(help="Folder for results.json, results.png and server.log.")] = Path(
-        "bench-output"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for results.json, pictures and the servers' logs.")
+    ] = Path("bench-output"),
+    assets: Annotated[
+        Path | None,
+        typer.Option(help="A folder of published face models; else NAIAD_ASSETS, ../shared/assets, or none."),
+    ] = None,
     models: Annotated[
         Path | None, typer.Option(help="A folder of your own *.onnx files to measure too.")
     ] = None,
-    only: Annotated[str, typer.Option(help="Measure the cases whose name contains this.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one measurement.")] = 3.0,
+    only: Annotated[
+        str, typer.Option(help="Measure the cases whose name contains one of these, by commas.")
+    ] = "",
+    full: Annotated[bool, typer.Option("--full", help="Everything: peers, every load, longer.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often everything is measured.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Length of one measurement.")] = None,
     in_flight: Annotated[str, typer.Option(help="Requests in flight, several with commas.")] = "1,8,32",
+    client: Annotated[
+        str, typer.Option(help="Who sends: perf_analyzer, asyncio, or auto for what is there.")
+    ] = "auto",
+    peers: Annotated[
+        bool, typer.Option(help="Measure other servers too: those that are installed; all with --full.")
+    ] = True,
+    write_docs_: Annotated[
+        bool, typer.Option("--write-docs", help="Write tables and pictures into docs/ as well.")
+    ] = False,
 ) -> None:
-    """Measure Naiad beside bare ONNX Runtime on this machine."""
-    about = machine()
-    levels = _levels(in_flight)
+    """Measure Naiad beside bare ONNX Runtime, and beside other servers, on this machine."""
+    if client not in _CLIENTS:
+        raise InvalidArgumentError(f"--client={client}: expected one of {', '.join(_CLIENTS)}")
+    default_rounds, default_seconds = _FULL if full else _SHORT
+    settings = Settings(
+        rounds=rounds or default_rounds,
+        seconds=seconds or default_seconds,
+        in_flight=_levels(in_flight),
+        only=only,
+        full=full,
+        client=client,
+        peers=peers,
+    )
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    about = report.machine() | {"settings": asdict(settings)}
     output.mkdir(parents=True, exist_ok=True)
+    notes: list[str] = []
+    rows = _measure(settings, output, assets_folder(assets), models, notes)
+    notes += _disturbances(rows)
+    _report(console, output, about, notes, rows, docs=write_docs_)
+
+
+def _measure(
+    settings: Settings, output: Path, assets: Path | None, models: Path | None, notes: list[str]
+) -> list[Row]:
+    """Everything between the start of the first process and the end of the last."""
     with ExitStack() as stack:
-        repository = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="naiad-bench-")))
-        cases = [case for case in build_cases(repository, models) if only in case.name]
-        if not cases:
-            raise InvalidArgumentError(f"--only={only}: no case has that in its name")
-        server = stack.enter_context(Server(repository, output / "server.log"))
-        bare = stack.enter_context(Worker("bench.bare"))
-        load = stack.enter_context(Worker("bench.load"))
-        progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-        bench = Bench(cases, levels, server=server, bare=bare, load=load, seconds=seconds)
-        task = progress.add_task("starting", total=rounds * bench.steps)
-        for _ in range(rounds):
-            for step in bench.round():
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="naiad-bench-")))
+        folder = CaseFolder(work)
+        cases = _chosen(folder.build(models, assets), settings.only)
+        folder.keep(cases)
+        if assets is None:
+            notes.append("There is no folder of published models (--assets): the demo's models alone.")
+        perf = _perf_client(settings.client, notes)
+        clients = stack.enter_context(Clients(perf))
+        outputs, expected = _bare_outputs(clients, cases, work)
+        targets: list[Target] = [stack.enter_context(NaiadTarget(folder.repository, output / "server.log"))]
+        if settings.peers:
+            targets += _peers(stack, settings, cases, outputs, work=work, output=output, notes=notes)
+        senders: list[Client] = ["perf_analyzer", "asyncio"] if perf else ["asyncio"]
+        loads = planned_loads(settings.in_flight, senders, full=settings.full)
+        cpus = read_cpu_budget().threads
+        bench = Bench(
+            plan_cases(cases, targets, loads, cpus=cpus, full=settings.full),
+            clients,
+            seconds=settings.seconds,
+        )
+        bench.output_bytes = {
+            model: max(each["bytes"] for each in described) for model, described in outputs.items()
+        }
+        check_answers(bench, cases, targets, expected)
+        _run_rounds(bench, settings.rounds)
+    return summarise(bench.series)
+
+
+def _run_rounds(bench: Bench, rounds: int) -> None:
+    columns = (
+        TextColumn("{task.description:60.60}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=rounds * len(bench.series))
+        for number in range(rounds):
+            for step in bench.round(number):
                 progress.update(task, advance=1, description=step)
-    settings = {"rounds": rounds, "seconds": seconds, "in_flight": levels, "only": only}
-    _report(output, about, settings, summarise(bench.series))
+
+
+def _chosen(cases: list[Case], only: str) -> list[Case]:
+    parts = [part.strip() for part in only.split(",")]
+    chosen = [case for case in cases if any(part in case.name or part == case.key for part in parts)]
+    if not chosen:
+        names = ", ".join(case.name for case in cases)
+        raise InvalidArgumentError(f"--only={only}: no case has that in its name: {names}")
+    return chosen
 
 
 def _levels(text: str) -> list[int]:
@@ -92,103 +193,99 @@ def _levels(text: str) -> list[int]:
     return levels
 
 
-def _report(output: Path, about: dict[str, Any], settings: dict[str, Any], rows: list[Row]) -> None:
-    caption = f"{about['cpu']}, {about['cpus']} CPUs shared by client and server"
-    write_json(output / "results.json", about, settings, rows)
+def _perf_client(asked: str, notes: list[str]) -> PerfClient | None:
+    """Triton's client where it is wanted and can be had."""
+    if asked == "asyncio":
+        return None
+    try:
+        return perf_client()
+    except PerfNotThereError as error:
+        if asked == "perf_analyzer":
+            raise UnavailableError(f"--client=perf_analyzer: {error}") from None
+        notes.append(
+            f"perf_analyzer is not there ({error}): our own client sends, which takes more of the CPUs."
+        )
+        return None
+
+
+def _bare_outputs(clients: Clients, cases: list[Case], work: Path) -> tuple[Outputs, dict[str, Path]]:
+    """What bare ONNX Runtime answers, by model: the outputs described, and the file with their values."""
+    outputs: Outputs = {}
+    expected: dict[str, Path] = {}
+    for case in cases:
+        if case.model not in outputs:
+            expected[case.model] = work / f"{case.model}.npz"
+            question = {"case": asdict(case), "threads": 1, "outputs": str(expected[case.model])}
+            outputs[case.model] = clients.ask("bench.bare", **question)["outputs"]
+    return outputs, expected
+
+
+def _peers(
+    stack: ExitStack,
+    settings: Settings,
+    cases: list[Case],
+    outputs: Outputs,
+    *,
+    work: Path,
+    output: Path,
+    notes: list[str],
+) -> list[Peer]:
+    """Those that are there, started; with --full the others are installed first."""
+    started = []
+    instances = max(2, read_cpu_budget().threads)
+    for environment, make in ((TRITON, triton_peer), (MLSERVER, mlserver_peer)):
+        try:
+            _installed(environment, make=settings.full)
+            log_file = output / f"{environment.name}.log"
+            peer = make(work / environment.name, log_file, cases, outputs, instances)
+            started.append(stack.enter_context(peer))
+        except (NotThereError, UnavailableError) as error:
+            notes.append(f"Without {environment.name}: {error}")
+    return started
+
+
+def _installed(environment: Environment, *, make: bool) -> None:
+    if make:
+        environment.make(Console(stderr=True))
+    elif not environment.made:
+        raise NotThereError("it is not installed (`--full` or `python -m bench.peers` does that)")
+
+
+def _disturbances(rows: list[Row]) -> list[str]:
+    """Cases whose limit moved so much between the rounds that the figures say little."""
+    moved = [row.title for row in rows if row.is_limit and (row.spread or 0.0) > DISTURBED]
+    if not moved:
+        return []
+    told = f"bare runs differed by more than {DISTURBED:.0%} between rounds ({', '.join(moved)})"
+    return [f"The machine was not quiet: {told}."]
+
+
+def _report(
+    console: Console, output: Path, about: dict[str, Any], notes: list[str], rows: list[Row], *, docs: bool
+) -> None:
+    verdicts = judge(rows)
+    results = output / "results.json"
+    report.write_json(results, about, notes, rows, verdicts)
+    caption = f"{about['cpu']}, {about['cpus']} CPUs shared by clients and servers"
     write_plot(output / "results.png", rows, caption)
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(table(rows))
+    drawn = _draw(results, output, "svg,png", make=docs)
+    if docs:
+        pictures = drawn and _draw(results, ROOT / "docs" / "images", "svg", make=False)
+        parts = measured(about, notes, rows, verdicts, pictures=pictures)
+        write_docs(ROOT / "docs" / "benchmarks.md", parts)
+    console.print(report.table(rows))
+    console.print(report.criteria_table(verdicts))
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
     console.print(f"{caption}; load average before the run {about['load_average_before']:.2f}")
-    console.print(f"{output / 'results.json'}, {output / 'results.png'}", soft_wrap=True)
+    console.print(f"{results}, {output / 'results.png'}", soft_wrap=True)
 
 
-class Bench:
-    """All series of a run. A round measures each once, the bare ones of a case next to its served ones."""
-
-    def __init__(
-        self,
-        cases: list[Case],
-        levels: list[int],
-        *,
-        server: Server,
-        bare: Worker,
-        load: Worker,
-        seconds: float,
-    ) -> None:
-        self._server = server
-        self._bare = bare
-        self._load = load
-        self._seconds = seconds
-        self._plan = [(case, *_series(case, levels)) for case in cases]
-
-    @property
-    def series(self) -> list[Series]:
-        """Every series, case by case."""
-        return [each for _, bare, served in self._plan for each in (*(series for series, _ in bare), *served)]
-
-    @property
-    def steps(self) -> int:
-        """Measurements in a round."""
-        return len(self.series)
-
-    def round(self) -> Iterator[str]:
-        """Measure everything once; yields the name of each series when it is done."""
-        for case, bare, served in self._plan:
-            expected: dict[str, float] = {}
-            for series, batch in bare:
-                window = self._run_bare(case, series, batch)
-                expected = window["sums"]
-                series.add(window)
-                yield f"{case.name}, {series.caller}"
-            for series in served:
-                window = self._run_served(case, series)
-                _check_answer(case, expected, window["sums"])
-                series.add(window)
-                yield f"{case.name}, {series.caller}"
-
-    def _run_bare(self, case: Case, series: Series, batch: int) -> dict[str, Any]:
-        return self._bare.ask(
-            case=asdict(case),
-            callers=series.in_flight,
-            batch=batch,
-            ramp_s=_RAMP_S * _BARE_SHARE,
-            window_s=self._seconds * _BARE_SHARE,
-        )
-
-    def _run_served(self, case: Case, series: Series) -> dict[str, Any]:
-        return self._load.ask(
-            case=asdict(case),
-            address=self._server.address,
-            in_flight=series.in_flight,
-            ramp_s=_RAMP_S,
-            window_s=self._seconds,
-            pid=self._server.pid,
-        )
-
-
-def _series(case: Case, levels: list[int]) -> tuple[list[tuple[Series, int]], list[Series]]:
-    """The bare series with their batch sizes, and the served ones."""
-    callers = max(2, read_cpu_budget().threads)
-    bare = [
-        (Series(case.name, "bare, 1 caller", 1, bare=True, is_limit=True), 1),
-        (Series(case.name, f"bare, {callers} callers", callers, bare=True, is_limit=True), 1),
-    ]
-    if case.max_batch > 1:
-        name = f"bare, {callers} x batch {case.max_batch}"
-        bare.append((Series(case.name, name, callers, bare=True), case.max_batch))
-    return bare, [Series(case.name, _served_name(case, level), level, bare=False) for level in levels]
-
-
-def _served_name(case: Case, level: int) -> str:
-    if not case.stream:
-        return f"server, {level} in flight"
-    return f"server, {level} stream{'s' if level > 1 else ''}"
-
-
-def _check_answer(case: Case, expected: dict[str, float], received: dict[str, float]) -> None:
-    """A fast wrong answer is no answer. Streams give faces and not tensors: nothing to compare."""
-    for name, value in received.items():
-        if not np.isclose(value, expected[name], rtol=1e-3, atol=1e-3):
-            raise InternalError(
-                f"'{case.name}': output '{name}' adds up to {value}, bare to {expected[name]}"
-            )
+def _draw(results: Path, folder: Path, formats: str, *, make: bool) -> bool:
+    """Draw the pictures with matplotlib, where its environment is there or may be made."""
+    try:
+        _installed(PLOTS, make=make)
+    except NotThereError:
+        return False
+    command = [str(PLOTS.python), str(ROOT / "bench" / "charts.py"), str(results), str(folder), formats]
+    return subprocess.run(command, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Clock and CPU time of this process and of another: what a window of measurement begins and ends with."""
+"""Clock, CPU time and memory, of this process and of a server: what a measurement begins and ends with."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
-# Fields of /proc/PID/stat after the command's name, which ends with the last bracket.
-_UTIME, _STIME = 11, 12
+# Fields of /proc/PID/stat after the command's name, which ends with the last bracket: user and system time of
+# the process, and of its children that have ended.
+_CPU_TIMES = slice(11, 15)
 
 
 class Reading(NamedTuple):
-    """Nanoseconds: the monotonic clock, this process's CPU time, the other's."""
+    """Nanoseconds: the monotonic clock, this process's CPU time, the other's with its descendants."""
 
     now: int
     own_cpu: int
@@ -26,12 +27,46 @@ class Reading(NamedTuple):
 
 def read(pid: int | None = None) -> Reading:
     """One reading; the CPU time of `pid` has the kernel's tick of 10 ms."""
-    return Reading(time.perf_counter_ns(), time.process_time_ns(), _cpu_ns(pid) if pid else 0)
+    return Reading(time.perf_counter_ns(), time.process_time_ns(), tree_cpu_ns(pid) if pid else 0)
+
+
+def tree_cpu_ns(pid: int) -> int:
+    """CPU time of a process and its descendants, also those that have ended; 0 for a process that is gone."""
+    return sum(_cpu_ns(each) for each in _tree(pid))
+
+
+def tree_memory_mib(pid: int) -> float:
+    """Resident memory of a process and its descendants, MiB.
+
+    Pages that several processes share count once, in parts (PSS): the workers of one server map the same
+    libraries.
+    """
+    return sum(_pss_kib(each) for each in _tree(pid)) / 1024
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in _text(path).split():
+            yield from _tree(int(child))
 
 
 def _cpu_ns(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[_UTIME]) + int(fields[_STIME])) * _TICK_NS
+    fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[_CPU_TIMES])) * _TICK_NS
+
+
+def _pss_kib(pid: int) -> int:
+    lines = _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def _text(path: Path) -> str:
+    """The file's text, nothing for a process that has ended meanwhile."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

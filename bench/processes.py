@@ -64,6 +64,11 @@ class Server:
         """The server's process id."""
         return self._process.pid
 
+    def ended(self) -> str:
+        """Why the server is not there any more; nothing while it runs."""
+        code = self._process.poll()
+        return "" if code is None else f"ended with exit code {code}: see {self._log_file.name}"
+
     def _copied_log(self) -> Iterator[str]:
         assert self._process.stderr is not None
         with self._process.stderr as source, self._log_file.open("w") as copy:
@@ -115,7 +120,8 @@ class Worker:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise UnavailableError(f"{self._module} ended while it measured {question['case']['name']}")
+            about = question.get("case", {}).get("name", "")
+            raise UnavailableError(f"{self._module} ended while it measured {about}".rstrip())
         answered: dict[str, Any] = json.loads(answer)
         return answered
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a table on the terminal, the figures as JSON, and what machine it was."""
+"""What a run leaves behind: tables on the terminal, the figures as JSON, and what machine it was."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.figures import COLUMNS, VERDICT_COLUMNS, cells, remark, verdict_cells
 from rich.table import Table
 
 from naiad.runtime.threads import read_cpu_budget
 
 if TYPE_CHECKING:
+    from bench.criteria import Verdict
     from bench.results import Row
 
 _PACKAGES = ("naiad", "onnxruntime", "grpcio", "tritonclient", "numpy", "opencv-python-headless")
+_STYLES = {"pass": "green", "miss": "red", "not measured": "yellow"}
 
 
 def machine() -> dict[str, Any]:
@@ -47,55 +50,38 @@ def _cpu_model() -> str:
 
 def table(rows: list[Row]) -> Table:
     """The figures for reading; docs/benchmarks.md says what each column means."""
-    drawn = Table(title="Closed loop, client and server on the same CPUs", title_justify="left")
-    drawn.add_column("case")
-    drawn.add_column("caller")
-    for name in (
-        "requests/s",
-        "spread",
-        "p50 ms",
-        "p99 ms",
-        "batch",
-        "server CPU us",
-        "caller CPU us",
-        "CPU ratio",
-        "ratio",
-    ):
+    drawn = Table(title="Clients and servers on the same CPUs", title_justify="left")
+    for name in ("case", "server", "load"):
+        drawn.add_column(name)
+    for name in COLUMNS:
         drawn.add_column(name, justify="right")
     previous = ""
     for row in rows:
-        if row.case != previous and previous:
+        if previous not in {"", row.title}:
             drawn.add_section()
-        drawn.add_row("" if row.case == previous else row.case, *cells(row))
-        previous = row.case
+        drawn.add_row("" if row.title == previous else row.title, row.target, row.load, *cells(row))
+        told = remark(row)
+        if told:
+            drawn.add_row("", "", f"[red]{told.replace('[', '(').replace(']', ')')}[/red]")
+        previous = row.title
     return drawn
 
 
-def cells(row: Row) -> list[str]:
-    """The table's cells from the second column on."""
-    return [
-        row.caller,
-        f"{row.requests_per_s:,.{_decimals(row.requests_per_s)}f}",
-        f"{row.spread:.0%}",
-        _shown_ms(row.p50_ms),
-        _shown_ms(row.p99_ms),
-        "" if row.average_batch is None else f"{row.average_batch:.2f}",
-        "" if row.server_cpu_us is None else f"{row.server_cpu_us:,.0f}",
-        f"{row.caller_cpu_us:,.0f}",
-        "" if row.cpu_ratio is None else f"{row.cpu_ratio:.3f}",
-        f"{row.ratio:.3f}",
-    ]
+def criteria_table(verdicts: list[Verdict]) -> Table:
+    """The criteria for reading."""
+    drawn = Table(title="Criteria", title_justify="left")
+    for name in VERDICT_COLUMNS:
+        drawn.add_column(name, justify="right" if name in {"measured", "wanted"} else "left")
+    for verdict in verdicts:
+        name, measured, wanted, word, note = verdict_cells(verdict)
+        drawn.add_row(name, measured, wanted, f"[{_STYLES[word]}]{word}[/]", note)
+    return drawn
 
 
-def _decimals(value: float) -> int:
-    return 1 if value < 1_000 else 0
-
-
-def _shown_ms(value: float) -> str:
-    return f"{value:.3f}" if value < 1 else f"{value:.1f}"
-
-
-def write_json(path: Path, about: dict[str, Any], settings: dict[str, Any], rows: list[Row]) -> None:
-    """Everything that the table is made of."""
-    content = {"machine": about, "settings": settings, "rows": [asdict(row) for row in rows]}
+def write_json(
+    path: Path, about: dict[str, Any], notes: list[str], rows: list[Row], verdicts: list[Verdict]
+) -> None:
+    """Everything that the tables are made of."""
+    criteria = [asdict(verdict) | {"passed": verdict.passed} for verdict in verdicts]
+    content = {"machine": about, "notes": notes, "rows": [asdict(row) for row in rows], "criteria": criteria}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,100 +1,181 @@
-"""From windows to figures: medians over rounds, percentiles, ratios to the limit. Pure."""
+"""From samples to figures: medians over rounds, ratios to the limit of the same round. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bench.loads import Client
+
+Kind = Literal["bare", "batches", "closed", "open"]
+"""Bare ONNX Runtime one by one, the same in batches, a server under a closed loop, under an open one."""
+BARE, OURS = "bare", "Naiad"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement. CPU times are microseconds a request; bare has no server and its caller is itself.
+
+    `errors` are requests without an answer, `late_us` is how late an open loop sent (p99), `parts_us` where a
+    request's time went on average.
+    """
+
+    requests_per_s: float
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    client_cpu_us: float
+    server_cpu_us: float | None = None
+    batch: float | None = None
+    memory_mib: float | None = None
+    errors: int = 0
+    late_us: float = 0.0
+    parts_us: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Series:
-    """One way of calling one case, measured once a round.
+    """One way of calling one case, measured once a round; `samples` by round, for a round may fail.
 
-    `bare` series run without a server; the best of those with `is_limit` is what all are compared to.
+    `limit` names the group of cases that share one bare measurement. A bare series has `threads` a run and
+    `level` callers; of the others `level` is the number in flight, or an open loop's share of the throughput.
     """
 
     case: str
-    caller: str
-    in_flight: int
-    bare: bool
-    is_limit: bool = False
-    rates: list[float] = field(default_factory=list)
-    latencies_us: list[int] = field(default_factory=list)
-    batches: list[float] = field(default_factory=list)
-    server_cpu_us: list[float] = field(default_factory=list)
-    caller_cpu_us: list[float] = field(default_factory=list)
-
-    def add(self, window: dict[str, Any]) -> None:
-        """Count one more round: a `meter.Window` as a dict, of the load also with `average_batch`."""
-        count = window["count"]
-        self.rates.append(window["count"] / window["seconds"])
-        self.latencies_us += window["latencies_us"]
-        self.caller_cpu_us.append(window["own_cpu_us"] / count)
-        if not self.bare:
-            self.batches.append(window["average_batch"])
-            self.server_cpu_us.append(window["other_cpu_us"] / count)
+    title: str
+    limit: str
+    target: str
+    load: str
+    kind: Kind
+    level: float
+    client: Client | None = None
+    threads: int = 0
+    samples: dict[int, Sample] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one series.
+    """The figures of one series: medians over the rounds; None where there are none.
 
-    `requests_per_s` is the median of the rounds, `spread` the rounds' range as a share of it. Percentiles are
-    of all rounds together. `ratio` is the median of the rounds' ratios to the limit of the same round. CPU
-    times are those of the server and of the calling process, a request; `cpu_ratio` is the limit's CPU time a
-    request as a share of the server's, which other work on the machine disturbs least.
+    `spread` is the rounds' range of requests/s as a share of their median. `ratio` is the median of the
+    rounds' shares of the limit, `p50_beyond_ms` and `cpu_beyond_us` what the server adds to bare's p50 with
+    one caller and to bare's CPU time a request. `failure` says why rounds are missing.
     """
 
     case: str
-    caller: str
-    in_flight: int
-    bare: bool
-    requests: int
-    requests_per_s: float
-    spread: float
-    p50_ms: float
-    p99_ms: float
-    average_batch: float | None
+    title: str
+    target: str
+    load: str
+    kind: Kind
+    level: float
+    client: Client | None
+    rounds: int
+    is_limit: bool
+    requests_per_s: float | None
+    spread: float | None
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    batch: float | None
     server_cpu_us: float | None
-    caller_cpu_us: float
-    ratio: float
-    cpu_ratio: float | None
+    client_cpu_us: float | None
+    memory_mib: float | None
+    ratio: float | None
+    p50_beyond_ms: float | None
+    cpu_beyond_us: float | None
+    errors: int
+    late_ms: float | None
+    parts_us: Mapping[str, float]
+    failure: str
 
 
 def summarise(series: list[Series]) -> list[Row]:
-    """One row a series, in order. All have the same rounds, and each case has series that are the limit."""
-    return [
-        _row(each, [other for other in series if other.is_limit and other.case == each.case])
-        for each in series
-    ]
+    """One row a series, in order."""
+    return [_row(each, _limit(series, each.limit), _one_caller(series, each.limit)) for each in series]
 
 
-def _row(series: Series, limits: list[Series]) -> Row:
-    fastest = [max(rates) for rates in zip(*(limit.rates for limit in limits), strict=True)]
-    cheapest = [min(times) for times in zip(*(limit.caller_cpu_us for limit in limits), strict=True)]
-    rate = median(series.rates)
-    p50, p99 = (float(value) / 1e3 for value in np.percentile(series.latencies_us, [50, 99]))
-    return Row(
-        case=series.case,
-        caller=series.caller,
-        in_flight=series.in_flight,
-        bare=series.bare,
-        requests=len(series.latencies_us),
-        requests_per_s=rate,
-        spread=(max(series.rates) - min(series.rates)) / rate,
-        p50_ms=p50,
-        p99_ms=p99,
-        average_batch=median(series.batches) if series.batches else None,
-        server_cpu_us=median(series.server_cpu_us) if series.server_cpu_us else None,
-        caller_cpu_us=median(series.caller_cpu_us),
-        ratio=_median_ratio(series.rates, fastest),
-        cpu_ratio=None if series.bare else _median_ratio(cheapest, series.server_cpu_us),
+def _limit(series: list[Series], name: str) -> Series | None:
+    """The layout that does most: the best bare series without batches, by its median."""
+    bare = [each for each in series if each.kind == "bare" and each.limit == name and each.samples]
+    return max(
+        bare, key=lambda each: _median(each, lambda sample: sample.requests_per_s) or 0.0, default=None
     )
 
 
-def _median_ratio(upper: list[float], lower: list[float]) -> float:
-    """Of the ratios round by round; a CPU time below the kernel's tick counts as next to nothing."""
-    return median(above / max(below, 1e-9) for above, below in zip(upper, lower, strict=True))
+def _one_caller(series: list[Series], name: str) -> Series | None:
+    """A single caller of the limit's layout: what one request in flight can be compared with."""
+    limit = _limit(series, name)
+    if limit is None:
+        return None
+    wanted = (name, "bare", 1, limit.threads)
+    return next(
+        (each for each in series if (each.limit, each.kind, each.level, each.threads) == wanted), None
+    )
+
+
+def _row(series: Series, limit: Series | None, one_caller: Series | None) -> Row:
+    rates = [sample.requests_per_s for sample in series.samples.values()]
+    served = series.kind in {"closed", "open"}
+    p50 = _median(series, lambda sample: sample.p50_us / 1e3)
+    return Row(
+        case=series.case,
+        title=series.title,
+        target=series.target,
+        load=series.load,
+        kind=series.kind,
+        level=series.level,
+        client=series.client,
+        rounds=len(rates),
+        is_limit=series is limit,
+        requests_per_s=median(rates) if rates else None,
+        spread=(max(rates) - min(rates)) / max(median(rates), 1e-9) if rates else None,
+        p50_ms=p50,
+        p90_ms=_median(series, lambda sample: sample.p90_us / 1e3),
+        p99_ms=_median(series, lambda sample: sample.p99_us / 1e3),
+        batch=_median(series, lambda sample: sample.batch),
+        server_cpu_us=_median(series, lambda sample: sample.server_cpu_us),
+        client_cpu_us=_median(series, lambda sample: sample.client_cpu_us),
+        memory_mib=_median(series, lambda sample: sample.memory_mib),
+        ratio=_paired(series, limit, lambda own, bare: own.requests_per_s / max(bare.requests_per_s, 1e-9)),
+        p50_beyond_ms=_paired(series, one_caller, lambda own, bare: (own.p50_us - bare.p50_us) / 1e3)
+        if served and series.level == 1
+        else None,
+        cpu_beyond_us=_paired(
+            series, limit, lambda own, bare: (own.server_cpu_us or 0.0) - bare.client_cpu_us
+        )
+        if served
+        else None,
+        errors=sum(sample.errors for sample in series.samples.values()),
+        late_ms=_median(series, lambda sample: sample.late_us / 1e3) if series.kind == "open" else None,
+        parts_us=_parts(series),
+        failure="; ".join(dict.fromkeys(series.failures)),
+    )
+
+
+def _median(series: Series, figure: Callable[[Sample], float | None]) -> float | None:
+    return _median_of(map(figure, series.samples.values()))
+
+
+def _paired(series: Series, bare: Series | None, figure: Callable[[Sample, Sample], float]) -> float | None:
+    """The median over the rounds that both have; machines drift, within a round they compare."""
+    if bare is None:
+        return None
+    rounds = series.samples.keys() & bare.samples.keys()
+    return _median_of(figure(series.samples[number], bare.samples[number]) for number in rounds)
+
+
+def _median_of(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return median(there) if there else None
+
+
+def _parts(series: Series) -> dict[str, float]:
+    names = list(dict.fromkeys(name for sample in series.samples.values() for name in sample.parts_us))
+    return {
+        name: median(sample.parts_us.get(name, 0.0) for sample in series.samples.values()) for name in names
+    }

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 # A script's own folder is on the path; its modules are `bench.*`, so the folder above belongs there.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# What fetches perf_analyzer is shared with the tests.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
 from bench.cli import main  # noqa: E402  # after the path is set
 

@@ -54,12 +54,17 @@ class PerfAnalyzer:
 
     def __init__(self, program: Path) -> None:
         self._program = program
+        self.environment = {"LD_LIBRARY_PATH": str(KEPT), "PATH": os.environ["PATH"]}
+
+    def command(self, *arguments: str) -> list[str]:
+        """The whole command line, to be run in `environment`."""
+        return [str(self._program), *arguments]
 
     def run(self, *arguments: str, results: Path) -> Report:
         """Run it to its end; AssertionError with its output if it fails."""
         done = subprocess.run(
-            [str(self._program), *arguments, "-f", str(results)],
-            env={"LD_LIBRARY_PATH": str(KEPT), "PATH": os.environ["PATH"]},
+            self.command(*arguments, "-f", str(results)),
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

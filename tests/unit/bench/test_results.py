@@ -1,72 +1,92 @@
-"""The figures of a run: rates, medians, ratios round by round."""
+"""The figures of a run: medians, ratios round by round, what a server adds to bare."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from bench.results import Series, summarise
+from bench.results import Sample, Series, summarise
 
 
-def window(count: float, **changes: Any) -> dict[str, Any]:
-    values = {
-        "count": count,
-        "seconds": 2.0,
-        "own_cpu_us": 100.0 * count,
-        "other_cpu_us": 300.0 * count,
-        "latencies_us": [1_000] * 99 + [9_000],
-        "average_batch": 2.5,
-    }
-    return values | changes
+def sample(rate: float, **changes: Any) -> Sample:
+    values: dict[str, Any] = {"p50_us": 1_000.0, "p90_us": 2_000.0, "p99_us": 3_000.0, "client_cpu_us": 100.0}
+    return Sample(requests_per_s=rate, **(values | changes))
+
+
+def bare(*rates: float, callers: int = 2, threads: int = 1, case: str = "c", **changes: Any) -> Series:
+    series = Series(case, case, case, "bare", f"{callers} x {threads}", "bare", callers, threads=threads)
+    series.samples = {number: sample(rate, **changes) for number, rate in enumerate(rates)}
+    return series
+
+
+def served(*rates: float, level: float = 8, case: str = "c", **changes: Any) -> Series:
+    series = Series(case, case, case, "Naiad", f"{level} in flight", "closed", level, client="perf_analyzer")
+    values = {"server_cpu_us": 300.0, "batch": 2.5, "memory_mib": 50.0} | changes
+    series.samples = {number: sample(rate, **values) for number, rate in enumerate(rates)}
+    return series
 
 
 def test_the_ratio_is_taken_round_by_round() -> None:
     """A machine that gets slower by half in the second round must not change how the two compare."""
-    limit = Series("c", "bare", 2, bare=True, is_limit=True)
-    served = Series("c", "server", 8, bare=False)
-    for factor in (1.0, 0.5, 0.25):
-        limit.add(window(1_000 * factor))
-        served.add(window(400 * factor))
-    bare, row = summarise([limit, served])
-    assert bare.ratio == 1.0
+    limit, row = summarise([bare(1_000, 500, 250), served(400, 200, 100)])
+    assert (limit.ratio, limit.is_limit) == (1.0, True)
     assert row.ratio == pytest.approx(0.4)
-    assert row.requests_per_s == pytest.approx(100)
-    assert row.spread == pytest.approx((200 - 50) / 100)
+    assert row.requests_per_s == 200
+    assert row.spread == pytest.approx((400 - 100) / 200)
 
 
-def test_figures_are_a_request() -> None:
-    limit = Series("c", "bare", 2, bare=True, is_limit=True)
-    served = Series("c", "server", 8, bare=False)
-    limit.add(window(1_000))
-    served.add(window(500))
-    bare, row = summarise([limit, served])
-    assert (row.caller_cpu_us, row.server_cpu_us, row.average_batch) == (100.0, 300.0, 2.5)
-    assert (bare.server_cpu_us, bare.average_batch) == (None, None)
-    assert row.p50_ms == 1.0
-    assert 1.0 < row.p99_ms < 9.0
-    assert row.requests == 100
+def test_what_a_server_adds_to_bare() -> None:
+    """CPU time is compared with the layout that does most, p50 with one caller of its number of threads."""
+    *_, row = summarise(
+        [
+            bare(500, callers=1, p50_us=2_000.0),
+            bare(900, callers=2, p50_us=2_200.0, client_cpu_us=120.0),
+            bare(800, callers=1, threads=2, p50_us=1_100.0, client_cpu_us=90.0),
+            served(100, level=1, p50_us=2_750.0),
+        ]
+    )
+    assert row.p50_beyond_ms == pytest.approx(0.75)
+    assert row.cpu_beyond_us == pytest.approx(180)
+    assert (row.batch, row.memory_mib, row.server_cpu_us) == (2.5, 50.0, 300.0)
 
 
-def test_the_limit_is_the_best_of_its_series_in_each_round() -> None:
-    """On the smallest models one caller does more than two, on others two do more: the faster one is the limit."""
-    one = Series("c", "bare, 1", 1, bare=True, is_limit=True)
-    two = Series("c", "bare, 2", 2, bare=True, is_limit=True)
-    batched = Series("c", "bare, batch 8", 2, bare=True)
-    served = Series("c", "server", 8, bare=False)
-    for first, second in ((1_000, 800), (500, 900)):
-        one.add(window(first))
-        two.add(window(second, own_cpu_us=150.0 * second))
-        batched.add(window(4_000))
-        served.add(window(90))
-    *_, row = summarise([one, two, batched, served])
-    assert row.ratio == pytest.approx((0.09 + 0.1) / 2)
-    assert row.cpu_ratio == pytest.approx(100 / 300)
+def test_p50_is_compared_with_bare_for_one_request_in_flight_only() -> None:
+    assert summarise([bare(100, callers=1), served(50, level=8)])[1].p50_beyond_ms is None
 
 
-def test_each_case_has_its_own_limit() -> None:
-    series = []
-    for name, limit, rate in (("a", 100, 50), ("b", 1_000, 100)):
-        series += [Series(name, "bare", 2, bare=True, is_limit=True), Series(name, "server", 1, bare=False)]
-        series[-2].add(window(limit))
-        series[-1].add(window(rate))
-    assert [row.ratio for row in summarise(series)] == [1.0, 0.5, 1.0, 0.1]
+def test_batches_are_not_the_limit() -> None:
+    batches = Series("c", "c", "c", "bare", "2 x 1, batches of 8", "batches", 2, threads=1)
+    batches.samples = {0: sample(4_000)}
+    limit, batched, row = summarise([bare(1_000), batches, served(500)])
+    assert (limit.is_limit, batched.is_limit) == (True, False)
+    assert (batched.ratio, row.ratio) == (4.0, 0.5)
+
+
+def test_a_round_that_failed_is_missing_and_said() -> None:
+    series = served(400, 200, 100)
+    del series.samples[0]
+    series.failures += ["it ended", "it ended"]
+    _, row = summarise([bare(1_000, 500, 250), series])
+    assert (row.rounds, row.failure) == (2, "it ended")
+    assert row.ratio == pytest.approx(0.4)
+
+
+def test_a_series_that_never_ran_is_a_row_without_figures() -> None:
+    series = served()
+    series.failures.append("it did not start")
+    _, row = summarise([bare(1_000), series])
+    assert row.failure == "it did not start"
+    assert (row.requests_per_s, row.p50_ms, row.ratio, row.cpu_beyond_us, row.errors) == (
+        None,
+        None,
+        None,
+        None,
+        0,
+    )
+
+
+def test_each_group_has_its_own_limit() -> None:
+    rows = summarise(
+        [bare(100, case="a"), served(50, case="a"), bare(1_000, case="b"), served(100, case="b")]
+    )
+    assert [row.ratio for row in rows] == [1.0, 0.5, 1.0, 0.1]
