@@ -65,6 +65,10 @@ class ModelRegistry:
             UnavailableError: the version asked for is not ready.
         """
         model = self._models.get(name)
+        if model is not None and version is None:
+            latest = _latest_ready(model)
+            if latest is not None:
+                return latest.acquire()
         states = None
         if model is not None and (model.versions or model.problem is None):
             states = {number: entry.state for number, entry in model.versions.items()}
@@ -104,6 +108,15 @@ class ModelRegistry:
     def not_ready(self) -> list[str]:
         """The names of the models because of which `all_ready` is false, sorted."""
         return [model.name for model in self.models() if not _is_ready(model)]
+
+
+def _latest_ready(model: Model) -> ServingVersion | None:
+    """What `choose_version` chooses for a request that names no version, without a dict of all states."""
+    chosen, latest = None, -1
+    for number, entry in model.versions.items():
+        if number > latest and entry.state is ReadyState.READY:
+            chosen, latest = entry.serving, number
+    return chosen
 
 
 def _is_ready(model: Model) -> bool:

@@ -22,6 +22,26 @@ MAX_PARSED_BYTES = 1_500_000_000
 _FIRST_OVERRIDABLE_IR = 4
 _ORT_FORMAT_MAGIC = b"ORTM"
 
+# Operators that loop, branch or size their output by the values that they are given, not by their shapes.
+_UNEVEN = frozenset(
+    {
+        "ConstantOfShape",
+        "Expand",
+        "If",
+        "Loop",
+        "NonMaxSuppression",
+        "OneHot",
+        "Pad",
+        "Range",
+        "Resize",
+        "Scan",
+        "SequenceMap",
+        "Tile",
+        "Upsample",
+    }
+)
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
@@ -29,13 +49,17 @@ class PreparedModel:
 
     `source` is the file's path when nothing had to change, otherwise the changed model. `removed` are the
     initializers that were taken off the graph inputs, `unranked` the inputs and outputs whose shape the file
-    does not say, `data_folder` where the weights of a changed model with external data lie.
+    does not say, `data_folder` where the weights of a changed model with external data lie. `is_even` says
+    that a run's work depends on the shapes of its inputs alone, `has_free_dims` that a dimension of an input
+    beside the first may have any size.
     """
 
     source: bytes | str = field(repr=False)
     removed: tuple[str, ...] = ()
     unranked: frozenset[str] = frozenset()
     data_folder: str | None = None
+    is_even: bool = False
+    has_free_dims: bool = False
 
 
 def prepare_model(
@@ -66,11 +90,13 @@ def prepare_model(
     model = _parse(path, content)
     check_external_data(model, path.parent)
     unranked = frozenset(_unranked(model.graph))
+    is_even = _is_even(model)
     removed = _take_off_inputs(model, keep_inputs)
+    has_free_dims = _has_free_dims(model.graph)
     if not removed:
-        return PreparedModel(str(path), unranked=unranked)
+        return PreparedModel(str(path), unranked=unranked, is_even=is_even, has_free_dims=has_free_dims)
     data_folder = str(path.parent.resolve()) if _has_external_data(model.graph) else None
-    return PreparedModel(model.SerializeToString(), removed, unranked, data_folder)
+    return PreparedModel(model.SerializeToString(), removed, unranked, data_folder, is_even, has_free_dims)
 
 
 def _is_ort_format(path: Path) -> bool:
@@ -111,6 +137,18 @@ def _take_off_inputs(model: onnx.ModelProto, keep_inputs: Collection[str]) -> tu
         del graph.input[:]
         graph.input.extend(kept)
     return removed
+
+
+def _is_even(model: onnx.ModelProto) -> bool:
+    return not model.functions and all(
+        node.domain in _STANDARD_DOMAINS and node.op_type not in _UNEVEN for node in model.graph.node
+    )
+
+
+def _has_free_dims(graph: onnx.GraphProto) -> bool:
+    return any(
+        not dim.HasField("dim_value") for value in graph.input for dim in value.type.tensor_type.shape.dim[1:]
+    )
 
 
 def _unranked(graph: onnx.GraphProto) -> Iterator[str]:

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from naiad.runtime.session import InstanceSessions, TerminableSession
+from naiad.runtime.thread_names import name_thread
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,12 +43,20 @@ class ModelInstance(Generic[Result]):
         done: Callable[[ModelInstance[Result], Result | BaseException], None],
     ) -> None:
         """Run `work` on the thread, then call `done(instance, result or exception)` on the loop."""
+        self._rearm()
+        self.busy = True
+        self._work.put((work, done))
+
+    def run_here(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` on the calling thread; the instance must be idle."""
+        self._rearm()
+        return work(self._session)
+
+    def _rearm(self) -> None:
         if self.terminated and isinstance(self._session, TerminableSession):
             # Here and not on the thread: a `terminate` that comes before the work has begun must hold.
             self._session.rearm()
         self.terminated = False
-        self.busy = True
-        self._work.put((work, done))
 
     def terminate(self) -> bool:
         """End the work at hand as soon as the engine can; it is done with CancelledError then.
@@ -71,6 +80,7 @@ class ModelInstance(Generic[Result]):
         return f"<ModelInstance {self.name} {'busy' if self.busy else 'idle'}>"
 
     def _run(self) -> None:
+        name_thread(f"run {self.name}")
         while (item := self._work.get()) is not None:
             work, done = item
             outcome: Result | BaseException

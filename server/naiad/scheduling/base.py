@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import Array, InferRequest, ModelKey
     from naiad.runtime.session import Session
     from naiad.scheduling.admission import Admission
+    from naiad.scheduling.inline import InlinePace
     from naiad.scheduling.rate_limiter import RateLimiter, Slot
     from naiad.scheduling.tensors import BatchLayout
     from naiad.telemetry.statistics import VersionStatistics
@@ -90,13 +91,13 @@ class SchedulerBase(ABC):
         self._idle = list(self._instances)
         self._running: dict[Instance, RunningBatch] = {}
         self._admission: Admission | None = None
+        self._pace: InlinePace | None = None
         self._gate: InstanceGate[Instance] | None = None
         self._dispatched_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._closing = False
         self._drained = asyncio.Event()
-        self._drained.set()
 
     def __repr__(self) -> str:
         name, instances = type(self).__name__, len(self._instances)
@@ -136,18 +137,29 @@ class SchedulerBase(ABC):
                 f": {queued} requests wait for '{self._key}', the limit is {self._max_queue_size} "
                 "(--max-queue-size)",
             )
-        pending = PendingRequest(request, self._loop.create_future(), arrived_ns=self._clock.now_ns())
-        self._accept(pending)
-        pending.future.add_done_callback(partial(self._leave_if_cancelled, pending))
-        if pending.deadline_ns is not None:
-            self._deadlines.push(pending.deadline_ns, pending)
-        self._drained.clear()
-        self._dispatch()
-        return pending.future
+        now_ns = self._clock.now_ns()
+        pending = PendingRequest(request, self._loop.create_future(), arrived_ns=now_ns)
+        deadline_ns = pending.deadline_ns
+        is_late = deadline_ns is not None and deadline_ns <= now_ns
+        if is_late or not self._start_at_once(pending):
+            self._accept(pending)
+            if deadline_ns is not None:
+                self._deadlines.push(deadline_ns, pending)
+            self._dispatch()
+        future = pending.future
+        if not future.done():
+            future.add_done_callback(partial(self._leave_if_cancelled, pending))
+        return future
+
+    def _start_at_once(self, pending: PendingRequest) -> bool:
+        """Run a request that no decision is needed for; False if it must be accepted first."""
+        del pending
+        return False
 
     async def drain(self) -> None:
         """Refuse new requests and wait until every accepted one is answered."""
         self._closing = True
+        self._drained.clear()
         self._dispatch()
         await self._drained.wait()
 
@@ -210,7 +222,7 @@ class SchedulerBase(ABC):
         if self._gate is not None:
             self._gate.settle()
         self._set_timer(wake_ns, now_ns)
-        if len(self._idle) == len(self._instances) and not self.queued:
+        if self._closing and len(self._idle) == len(self._instances) and not self.queued:
             self._drained.set()
 
     def _set_timer(self, wake_ns: int | None, now_ns: int) -> None:
@@ -273,6 +285,15 @@ class SchedulerBase(ABC):
         )
         instance.submit(work, partial(self._finish, rows, reason))
 
+    def _run_here(self, instance: Instance, pending: PendingRequest, reason: BatchReason) -> int:
+        """Run one request on the event loop's thread, on an idle instance; the nanoseconds that it took."""
+        pending.waiting = False
+        self._delivery.expect((pending,))
+        work = partial(self._executors[instance].execute, requests=(pending.feed,), left=_nobody)
+        (execution,) = instance.run_here(work)
+        self._answer(execution, iter((pending,)), reason, instance.name, 0)
+        return execution.end_ns - execution.start_ns
+
     def _is_not_rerun(self, rows: Sequence[PendingRequest | InferRequest], index: int) -> bool:
         row = rows[index]
         return not (isinstance(row, PendingRequest) and self._reruns(row))
@@ -297,7 +318,14 @@ class SchedulerBase(ABC):
             remaining = iter(rows)
             for execution in result:
                 self._answer(execution, remaining, reason, instance.name, 0 if execution.retried else padding)
-        self._dispatch()
+                if self._pace is not None and execution.batch_size == 1 and not execution.failed:
+                    self._pace.ran_on_thread(execution.end_ns - execution.start_ns)
+        if self._must_look():
+            self._dispatch()
+
+    def _must_look(self) -> bool:
+        """Whether an instance that became idle may have something to do."""
+        return True
 
     def _answer(
         self,
@@ -308,6 +336,7 @@ class SchedulerBase(ABC):
         padding: int,
     ) -> None:
         size, requests = execution.batch_size, len(execution.outcomes) - padding
+        padding += execution.padding
         why = (BatchReason.RETRY if execution.retried else reason).value
         if not execution.failed:
             self._statistics.record_execution(
@@ -317,6 +346,8 @@ class SchedulerBase(ABC):
                 execution.end_ns - execution.infer_end_ns,
                 why,
             )
+            if padding:
+                self._statistics.padding_rows += padding
             if self._admission is not None:
                 self._admission.times.measure(size, execution.end_ns - execution.start_ns)
         elif self._admission is not None and execution.terminated and size:  # 0: all left before their rerun
@@ -341,7 +372,10 @@ class SchedulerBase(ABC):
             )
             self._statistics.record_success(times, row.batch_size)
             self._delivery.deliver(
-                row, InferResponse(self._key, told, size, why, times, instance, requests, padding)
+                row,
+                InferResponse(
+                    self._key, told, size, why, times, instance, requests, padding, execution.bucket
+                ),
             )
 
     def _leave(
@@ -381,6 +415,11 @@ class SchedulerBase(ABC):
     def _terminate(self, instance: Instance) -> None:
         if not instance.terminated and instance.terminate():
             self._statistics.record_terminated()
+
+
+def _nobody(_index: int) -> bool:
+    """No caller of a batch of one has left: it came by the same call."""
+    return False
 
 
 def _reason(error: BaseException) -> FailureReason:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import CancelledError, NaiadError
+from naiad.runtime.session import BatchSlots
 from naiad.scheduling.tensors import split
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Execution:
     """One run of the session and when each of its phases ended, on the monotonic clock.
 
     `outcomes` has the outputs or the error of each request, in order. `retried` says that the batch of these
-    requests failed before and this one ran alone. `batch_size` counts batch items.
+    requests failed before and this one ran alone. `batch_size` counts batch items; `bucket` is the size that
+    the session filled them up to, 0 if it runs batches as they are.
     """
 
     outcomes: list[dict[str, Array] | Exception]
@@ -32,6 +34,12 @@ class Execution:
     infer_end_ns: int
     end_ns: int
     retried: bool = False
+    bucket: int = 0
+
+    @property
+    def padding(self) -> int:
+        """Batch items that the session added."""
+        return self.bucket - self.batch_size if self.bucket else 0
 
     @property
     def failed(self) -> bool:
@@ -51,6 +59,8 @@ class Executor:
         self._layout = layout
         self._buffer = buffer
         self._clock = clock
+        self._session: Session | None = None
+        self._slots: BatchSlots | None = None
 
     def execute(
         self, session: Session, requests: Sequence[InferRequest], left: Callable[[int], bool]
@@ -68,6 +78,9 @@ class Executor:
         Returns:
             Executions whose outcomes, one after the other, are those of the requests.
         """
+        if session is not self._session:  # looked at once: it is an instance's for its whole life
+            self._session = session
+            self._slots = session if isinstance(session, BatchSlots) else None
         whole = self._run(session, requests)
         if len(requests) == 1 or not whole.failed or whole.terminated:
             return [whole]
@@ -82,7 +95,7 @@ class Executor:
         start = infer_start = infer_end = self._clock.now_ns()
         outcomes: list[dict[str, Array] | Exception]
         try:
-            inputs = self._buffer.place(requests)
+            inputs = self._buffer.place(requests, self._slots)
             infer_start = infer_end = self._clock.now_ns()
             outputs = session.run(inputs, self._layout.wanted(requests))
             infer_end = self._clock.now_ns()
@@ -90,7 +103,10 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to these callers and no others
             outcomes = [_without_frames(error)] * len(requests)
         size = sum(request.batch_size for request in requests)
-        return Execution(outcomes, size, start, infer_start, infer_end, self._clock.now_ns())
+        execution = Execution(outcomes, size, start, infer_start, infer_end, self._clock.now_ns())
+        if self._slots is not None and self._slots.sizes:
+            execution.bucket = self._slots.bucket_for(size)
+        return execution
 
     def _abandoned(self) -> Execution:
         now = self._clock.now_ns()

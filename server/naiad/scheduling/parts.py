@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from naiad.scheduling.base import SchedulerBase
 from naiad.scheduling.cached import CachedScheduler
+from naiad.scheduling.inline import InlinePace
 from naiad.scheduling.rate_limiter import claim_of
+from naiad.scheduling.scheduler import BatchScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """None for what is not switched on. Used on the event loop's thread."""
+    """None or 0 for what is not switched on. Used on the event loop's thread.
+
+    `max_inline_us` is the longest run, in microseconds, that may happen on the event loop's thread.
+    """
 
     cache: ResponseCache | None = None
     rate_limiter: RateLimiter | None = None
+    max_inline_us: int = 0
 
     def check(self, instances: Sequence[Instance]) -> None:
         """Look whether the instances of a version could ever run, before anything of it is started.
@@ -48,6 +54,7 @@ class SharedParts:
         statistics: VersionStatistics,
         max_queue_size: int,
         clock: Clock,
+        is_even: bool = False,
     ) -> Scheduler:
         """The scheduler with what the config asks for and is switched on.
 
@@ -59,7 +66,10 @@ class SharedParts:
             statistics: counts what happens.
             max_queue_size: requests that may wait.
             clock: the monotonic clock.
+            is_even: every run of a batch size takes the same work, so that short ones may happen inline.
         """
+        if is_even and self.max_inline_us and isinstance(scheduler, BatchScheduler):
+            scheduler.run_inline(InlinePace(self.max_inline_us * 1_000))
         if self.rate_limiter is not None and isinstance(scheduler, SchedulerBase):
             claims = _claims(instances)
             if any(claim.needs for _, claim in claims):

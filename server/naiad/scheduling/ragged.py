@@ -33,6 +33,10 @@ class RaggedLayout:
         sources = {each.source for each in config.batch_inputs}
         self._sources = tuple(sorted(sources))
 
+    def __bool__(self) -> bool:
+        """Whether anything of the model is ragged."""
+        return bool(self.inputs or self.outputs or self._batch_inputs)
+
     def input_bytes(self, request: InferRequest) -> int:
         """The bytes of a request's ragged inputs; of texts those of the references to them."""
         return sum(array.nbytes for name, array in request.inputs.items() if name in self.inputs)

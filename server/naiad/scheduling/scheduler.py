@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from naiad.core.tensors import ModelKey
     from naiad.runtime.session import Session
     from naiad.scheduling.admission import Admission
-    from naiad.scheduling.batching import BatchPolicy
+    from naiad.scheduling.batching import BatchPolicy, BatchReason
+    from naiad.scheduling.inline import InlinePace
     from naiad.scheduling.policies import PriorityLevels
     from naiad.scheduling.queue import PendingRequest
     from naiad.scheduling.tensors import BatchLayout
@@ -68,11 +69,41 @@ class BatchScheduler(SchedulerBase):
         self._policy = policy
         self._queue = RequestQueue(levels)
         self._admission = admission
+        self._lone_reasons: dict[int, BatchReason] = {}
 
     @property
     def queued(self) -> int:
         """Requests that wait for an instance."""
         return len(self._queue)
+
+    def run_inline(self, pace: InlinePace) -> None:
+        """Run lone requests on the event loop's thread while `pace` finds that their runs are short."""
+        self._pace = pace
+
+    def _start_at_once(self, pending: PendingRequest) -> bool:
+        """Run a request alone if an instance is idle, nothing waits, and nothing may be waited for."""
+        if self._queue or not self._idle or self._policy.max_queue_delay_ns or self._gate is not None:
+            return False
+        instance = self._idle[-1]
+        reason = self._lone_reason(pending)
+        self._dispatched_ns = pending.arrived_ns
+        if self._pace is not None and self._pace.inline and pending.batch_size == 1:
+            self._pace.ran_inline(self._run_here(instance, pending, reason))
+        else:
+            self._start(instance, (pending,), reason)
+        return True
+
+    def _lone_reason(self, pending: PendingRequest) -> BatchReason:
+        """Why the request would run if it were alone and nothing may be waited for."""
+        reason = self._lone_reasons.get(pending.batch_size)
+        if reason is None:
+            decision = next_batch((pending,), pending.arrived_ns, self._policy)
+            assert isinstance(decision, Run), "without a delay there is nothing to wait for"
+            reason = self._lone_reasons[pending.batch_size] = decision.reason
+        return reason
+
+    def _must_look(self) -> bool:
+        return bool(self._queue) or self._closing or self._gate is not None
 
     def _accept(self, pending: PendingRequest) -> None:
         if self._queue.full_level(pending.request) is not None:

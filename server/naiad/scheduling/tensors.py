@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.core.tensors import Array, InferRequest
+    from naiad.runtime.session import BatchSlots
 
 KEPT_BYTES = 64 * 2**20
 """A ragged input of a batch that is larger has memory of its own, which goes with the batch."""
@@ -36,6 +37,9 @@ class BatchLayout:
         self.ragged = RaggedLayout(config)
         self._input_reshape = {spec.name: spec.reshape for spec in config.inputs if spec.reshape is not None}
         self._output_reshape = {spec.name: spec for spec in config.outputs if spec.reshape is not None}
+        # Most models: what a lone request brings is what the graph takes, and what it gives is the answer.
+        self.plain_inputs = not (self._input_reshape or self.ragged)
+        self.plain_outputs = not (self._output_reshape or self.ragged)
 
     def shape_key(self, request: InferRequest) -> Hashable:
         """Two requests share a batch only if these are equal: same inputs present, same variable shapes.
@@ -89,25 +93,28 @@ class BatchBuffer:
         self._layout = layout
         self._arrays: dict[str, Array] = {}
 
-    def place(self, requests: Sequence[InferRequest]) -> dict[str, Array]:
+    def place(self, requests: Sequence[InferRequest], slots: BatchSlots | None = None) -> dict[str, Array]:
         """The batch's inputs: a lone request's own arrays, else all requests' rows one after the other.
 
-        Of a ragged input all elements lie one after the other. What describes the batch is added.
+        Of a ragged input all elements lie one after the other. What describes the batch is added. Rows are
+        written to the session's own `slots` where it has them.
         """
         layout = self._layout
         if len(requests) == 1:
+            if layout.plain_inputs:
+                return _aligned(requests[0].inputs)
             inputs = {name: layout.graph_input(name, array) for name, array in requests[0].inputs.items()}
         else:
             inputs = {
                 name: layout.graph_input(
-                    name, self._join(name, [request.inputs[name] for request in requests])
+                    name, self._join(name, [request.inputs[name] for request in requests], slots)
                 )
                 for name in requests[0].inputs
             }
         inputs.update(layout.ragged.batch_inputs(requests))
         return inputs
 
-    def _join(self, name: str, rows: list[Array]) -> Array:
+    def _join(self, name: str, rows: list[Array], slots: BatchSlots | None = None) -> Array:
         if name in self._layout.ragged.inputs:
             rows = [array.reshape(-1) for array in rows]
             if sum(array.nbytes for array in rows) > KEPT_BYTES:
@@ -116,12 +123,24 @@ class BatchBuffer:
         total = sum(map(len, rows))
         if first.dtype.hasobject:
             return np.concatenate(rows)  # a buffer would keep the texts alive
+        if slots is not None:
+            slot = slots.slot(name, total, first.shape[1:], first.dtype)
+            if slot is not None:
+                return np.concatenate(rows, out=slot)
         buffer = self._arrays.get(name)
         if buffer is None or len(buffer) < total or not _same_rows(buffer, first):
             buffer = self._arrays[name] = np.empty((total, *first.shape[1:]), dtype=first.dtype)
         batch = buffer[:total]
         np.concatenate(rows, out=batch)
         return batch
+
+
+def _aligned(inputs: dict[str, Array]) -> dict[str, Array]:
+    """The arrays, those copied that lie in a message where the engine's vector instructions must not read."""
+    for array in inputs.values():
+        if not array.flags.aligned:
+            return {name: np.require(each, requirements="A") for name, each in inputs.items()}
+    return inputs
 
 
 def _same_rows(left: Array, right: Array) -> bool:
@@ -137,8 +156,20 @@ def split(
         InternalError: an output's first dimension is not the batch's size, so rows cannot be told apart; or
             the elements of one that is cut by its requests' shapes are more or fewer than those shapes have.
     """
+    if len(requests) == 1 and layout.plain_outputs:
+        return [_lone(layout, outputs, requests[0])]
     parts = _parts(layout, outputs, requests)
     return [_chosen(part, request) for part, request in zip(parts, requests, strict=True)]
+
+
+def _lone(layout: BatchLayout, outputs: dict[str, Array], request: InferRequest) -> dict[str, Array]:
+    """The answer to a request that ran alone, and so ran for its own outputs only."""
+    for name, array in outputs.items():
+        if not array.ndim:
+            outputs = {**outputs, name: layout.client_output(name, array)}
+        elif layout.batched and array.shape[0] != request.batch_size:
+            _check_rows(name, array, request.batch_size)
+    return outputs
 
 
 def _parts(

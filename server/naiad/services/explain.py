@@ -52,6 +52,8 @@ def explanation(response: InferResponse, handle: ModelHandle) -> dict[str, Param
         "naiad_padding_rows": response.padding_rows,
         "naiad_batch_reason": response.batch_reason,
     }
+    if response.batch_bucket:
+        told["naiad_batch_bucket"] = response.batch_bucket
     if response.instance:
         told["naiad_instance"] = response.instance
         told["naiad_provider"] = handle.provider_of(response.instance)

@@ -6,10 +6,10 @@ gRPC itself ends it as UNKNOWN with the name of a Python exception, and logs a t
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from naiad.services.status import UndecodableError, abort
 
@@ -20,11 +20,32 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Behavior = Callable[[Any, Context], Any]
+    Behavior = Callable[..., Any]
+
+Parsed = TypeVar("Parsed", bound=Message)
 
 REFUSAL = "Unable to parse request"
 
 _UNDECODABLE = object()
+
+_TAKES_BYTES = "naiad_takes_bytes"
+
+
+def takes_bytes(behavior: Behavior) -> Behavior:
+    """Mark a service's method whose requests and responses are serialized messages: it parses them itself.
+
+    It raises `UndecodableError` for what it cannot parse.
+    """
+    setattr(behavior, _TAKES_BYTES, True)
+    return behavior
+
+
+def parse(kind: type[Parsed], data: bytes) -> Parsed:
+    """The message of that type; raises UndecodableError for what is none."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise UndecodableError(REFUSAL) from None
 
 
 class DecodingServer:
@@ -53,9 +74,11 @@ def decoded(handler: Any) -> Any:
     }
     name, make = kinds[handler.request_streaming, handler.response_streaming]
     behavior: Behavior = getattr(handler, name)
+    if hasattr(behavior, _TAKES_BYTES):
+        return make(behavior, None, None)
     wrapped = _generator(behavior) if inspect.isasyncgenfunction(behavior) else _coroutine(behavior)
-    parse = _raising if handler.request_streaming else _marking
-    return make(wrapped, parse(handler.request_deserializer), handler.response_serializer)
+    checked = _raising if handler.request_streaming else _marking
+    return make(wrapped, checked(handler.request_deserializer), handler.response_serializer)
 
 
 def _marking(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

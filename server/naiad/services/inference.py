@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from naiad.core.errors import DeadlineExceededError
+from naiad.core.errors import UnavailableError
 from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
-from naiad.services.forwarding import forwarded
-from naiad.services.replies import to_protobuf
-from naiad.services.status import rpc, status_of, work_rpc
+from naiad.services.calls import SHUTTING_DOWN
+from naiad.services.grpc_decoding import parse, takes_bytes
+from naiad.services.infer_stream import InferCall, InferStream, deadline_ns
+from naiad.services.off_loop import off_loop
+from naiad.services.planned import PlannedRequests
+from naiad.services.status import UndecodableError, abort, rpc, work_rpc
 from naiad.services.streams import OrderedStream
-from naiad.telemetry.tracing import FrontEnd
+from naiad.services.wire.reply import to_wire
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from grpc.aio import ServicerContext
 
-    from naiad.services.answer import InferAnswer
     from naiad.services.triton import TritonService
 
     Context = ServicerContext[Any, Any]
-
-GRPC_ERROR = "triton_grpc_error"
-"""The header by which a client asks that a failed request ends its stream with the real status."""
-
-FINAL_RESPONSE = "triton_final_response"
 
 
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # untyped base
@@ -59,6 +54,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         self._max_message_bytes = max_message_bytes
         self._stream_max_in_flight = stream_max_in_flight
         self._forward_pattern = forward_pattern
+        self._planned = PlannedRequests(triton)
         self.calls = triton.calls
 
     @rpc
@@ -182,104 +178,61 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """See `TritonService.log_settings`."""
         return self._triton.log_settings(request)
 
-    @work_rpc
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
-        """Run one request."""
-        call = self._call(context)
-        answer = await self._triton.infer(
-            request,
-            deadline_ns=call.deadline_ns,
-            headers=call.headers,
-            forwarded=call.forwarded,
-            front_end=FrontEnd.GRPC,
-        )
-        return await self._reply(answer)
+    @takes_bytes
+    async def ModelInfer(self, data: bytes, context: Context) -> bytes:
+        """Run one request: `ModelInferRequest` to `ModelInferResponse`, both serialized."""
+        # Written out, and not by `work_rpc`: this is the one call whose microseconds count.
+        accepted = self.calls.begin()
+        try:
+            if not accepted:
+                raise UnavailableError(SHUTTING_DOWN)  # noqa: TRY301  # one way out for all errors
+            # Headers that become parameters are no part of what a plan knows.
+            started = None
+            if self._forward_pattern is None:
+                started = self._planned.start(data, deadline_ns(context))
+            if started is not None:
+                await started.future
+                return started.reply(self._max_message_bytes)
+            return await self._infer(data, context)
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            await abort(context, error, method="ModelInfer", model=_model_name(data))
+        finally:
+            self.calls.end(accepted)
 
+    async def _infer(self, data: bytes, context: Context) -> bytes:
+        """The answer to a request of a kind that is not known yet; it may be from now on."""
+        message = parse(pb.ModelInferRequest, data)
+        call = self._call(context)
+        with await call.admit(self._triton, message) as admitted:
+            self._planned.learn(data, message, admitted)
+            answer = await admitted.answer()
+        write = partial(to_wire, answer, self._max_message_bytes)
+        return await off_loop(write) if is_heavy_response(answer.response) else write()
+
+    @takes_bytes
     @rpc
-    async def ModelStreamInfer(
-        self,
-        request_iterator: AsyncIterator[pb.ModelInferRequest],
-        context: Context,
-    ) -> None:
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[bytes], context: Context) -> None:
         """Run a stream of requests; answers come in request order, faults in-band.
 
-        With the header `triton_grpc_error: true` the first request that fails in the model ends the stream
-        with the real status, and the requests after it are cancelled.
+        `ModelInferRequest`s to `ModelStreamInferResponse`s, both serialized. With the header
+        `triton_grpc_error: true` the first request that fails in the model ends the stream with the real
+        status, and the requests after it are cancelled.
         """
-        call = self._call(context)
-        admission = asyncio.Lock()
+        messages = InferStream(
+            self._triton, self._planned, self._call(context), max_message_bytes=self._max_message_bytes
+        )
         stream = OrderedStream(
-            request_iterator,
-            lambda message: self._stream_infer(message, call, admission),
-            limit=self._stream_max_in_flight,
-            calls=self.calls,
+            request_iterator, messages.answer, limit=self._stream_max_in_flight, calls=self.calls
         )
         await stream.run(context.write)
 
-    async def _stream_infer(
-        self, message: pb.ModelInferRequest, call: _Call, admission: asyncio.Lock
-    ) -> pb.ModelStreamInferResponse:
-        try:
-            # One after the other, as the lock is asked for: a model must see a sequence in the order in which
-            # it was sent, also where one message takes longer to convert than the next.
-            async with admission:
-                admitted = await self._triton.admit(
-                    message,
-                    deadline_ns=call.deadline_ns,
-                    headers=call.headers,
-                    forwarded=call.forwarded,
-                    front_end=FrontEnd.GRPC,
-                )
-        except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
-            return _fault(error, message, pb.ModelInferResponse(id=message.id), call)
-        try:
-            with admitted:
-                reply = await self._reply(await admitted.answer())
-        except Exception as error:
-            # A deadline is the whole stream's: past it no client reads what would be told in-band.
-            if call.ends_stream_on_error or isinstance(error, DeadlineExceededError):
-                raise
-            failed = pb.ModelInferResponse(
-                model_name=message.model_name, model_version=message.model_version, id=message.id
-            )
-            failed.parameters[FINAL_RESPONSE].bool_param = True
-            return _fault(error, message, failed, call)
-        reply.parameters[FINAL_RESPONSE].bool_param = True
-        return pb.ModelStreamInferResponse(infer_response=reply)
-
-    async def _reply(self, answer: InferAnswer) -> pb.ModelInferResponse:
-        write = partial(to_protobuf, answer, self._max_message_bytes)
-        return await asyncio.to_thread(write) if is_heavy_response(answer.response) else write()
-
-    def _call(self, context: Context) -> _Call:
-        metadata = context.invocation_metadata() or ()
-        return _Call(
-            deadline_ns=deadline_ns(context),
-            headers={key: str(value) for key, value in metadata} if self._triton.wants_headers else {},
-            forwarded=forwarded(metadata, self._forward_pattern) if self._forward_pattern else None,
-            ends_stream_on_error=(GRPC_ERROR, "true") in metadata,
-            peer=context.peer(),
-        )
+    def _call(self, context: Context) -> InferCall:
+        return InferCall.of(context, self._forward_pattern, with_headers=self._triton.wants_headers)
 
 
-class _Call(NamedTuple):
-    """What a call brings beside its messages."""
-
-    deadline_ns: int | None
-    headers: Mapping[str, str]
-    forwarded: Mapping[str, str] | None
-    ends_stream_on_error: bool
-    peer: str
-
-
-def _fault(
-    error: Exception, request: pb.ModelInferRequest, response: pb.ModelInferResponse, call: _Call
-) -> pb.ModelStreamInferResponse:
-    status = status_of(error, method="ModelStreamInfer", model=request.model_name, peer=call.peer)
-    return pb.ModelStreamInferResponse(error_message=status.message, infer_response=response)
-
-
-def deadline_ns(context: Context) -> int | None:
-    """The call's deadline on the monotonic clock, or None."""
-    remaining = context.time_remaining()
-    return None if remaining is None else time.monotonic_ns() + int(remaining * 1e9)
+def _model_name(data: bytes) -> str:
+    """The model that a serialized request names; for the log."""
+    try:
+        return str(parse(pb.ModelInferRequest, data).model_name)
+    except UndecodableError:
+        return ""

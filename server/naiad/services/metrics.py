@@ -20,9 +20,10 @@ from naiad import __version__
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import UnavailableError
 from naiad.lifecycle.states import ReadyState
+from naiad.runtime.thread_names import name_thread
 from naiad.services.http.connection import Connection
 from naiad.services.http.settings import HttpSettings
-from naiad.telemetry.metrics import ModelState, VersionState, VersionView
+from naiad.telemetry.metrics import EngineView, ModelState, VersionState, VersionView
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.machine import MachineMeter
 from naiad.telemetry.metrics.naiad import naiad_families
@@ -93,13 +94,19 @@ def _view(serving: ServingVersion, *, is_only: bool) -> VersionView:
         version=serving.key.version,
         statistics=serving.statistics,
         queued=serving.scheduler.queued,
-        busy=serving.scheduler.busy,
+        busy=min(serving.scheduler.busy, serving.instance_count),  # a GPU's instance has several lanes
         instances=serving.instance_count,
         load_seconds=serving.load_seconds,
+        engine=_engine_view(serving),
         tags=dict(message.metric_tags) if message is not None else {},
         gpus=tuple(gpu for group in serving.config.instance_groups for gpu in group.gpus),
         triton_version=1 if is_only and serving.config.ensemble is not None else None,
     )
+
+
+def _engine_view(serving: ServingVersion) -> EngineView | None:
+    status = serving.engine_build
+    return None if status is None else EngineView(status.state.value, status.seconds)
 
 
 def statistics_factory(settings: MetricsSettings) -> Callable[[ModelConfig], VersionStatistics]:
@@ -152,7 +159,7 @@ class MetricsServer:
         self._settings = settings
         self._clock = clock or MonotonicClock()
         self._started_s = time.time()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="naiad-metrics")
+        self._pool = ThreadPoolExecutor(1, "naiad-metrics", initializer=name_thread)
         self._meter: MachineMeter | None = None
         self._server = _Server(uvicorn.Config(self._app(), **_UVICORN))  # type: ignore[arg-type]  # mixed values
         self._serving: asyncio.Task[None] | None = None

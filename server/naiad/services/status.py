@@ -85,12 +85,19 @@ def status_of(error: Exception, **call: str | int) -> Status:
             own, takes the place of the code.
     """
     known = {key: _peer_text(value) if key == "peer" else value for key, value in call.items() if value}
+    try:
+        return _table_status(error, known)
+    finally:
+        _let_go(error)
+
+
+def _table_status(error: Exception, call: dict[str, str | int]) -> Status:
     for kind in type(error).__mro__:
         if kind in _CODES:
-            _log_expected(error, _CODES[kind], known)
+            _log_expected(error, _CODES[kind], call)
             return Status(_CODES[kind], _bounded(str(error)), _retry_after_ms(error))
     incident = secrets.token_hex(4)
-    log.error("unexpected error", incident=incident, **known, who="naiad developers", exc_info=error)
+    log.error("unexpected error", incident=incident, **call, who="naiad developers", exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"unexpected error in the server, logged as incident {incident}")
 
 
@@ -129,7 +136,30 @@ def code_number(status: Status) -> int:
 async def abort(context: Context, error: Exception, **call: str) -> NoReturn:
     """End a call with the error's status; `call` as in `status_of`."""
     status = status_of(error, **call, peer=context.peer())
-    await context.abort(status.code, status.message, status.trailers)
+    try:
+        await context.abort(status.code, status.message, status.trailers)
+    except Exception as ended:
+        context.add_done_callback(_forgetting(ended))  # type: ignore[arg-type]  # any callable will do
+        raise
+
+
+def _forgetting(ended: Exception) -> Callable[[Context], None]:
+    """What lets go of a refused call's frames once it is over, which gRPC keeps in a cycle of references."""
+
+    def forget(_: Context) -> None:
+        _let_go(ended)
+
+    return forget
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop where an error came from, once it is told.
+
+    An error that came out of a task or a future is in a cycle of references with the frames it went through.
+    These hold the request, such as a picture of many megabytes, until the garbage collector comes to its
+    oldest objects, which is seldom.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _model_of(request: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from naiad.core.errors import UnavailableError
 from naiad.services.calls import SHUTTING_DOWN
@@ -17,6 +17,12 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+class Ready(NamedTuple, Generic[Response]):
+    """An answer that is there already."""
+
+    response: Response
+
+
 class OrderedStream(Generic[Request, Response]):
     """Works on up to `limit` messages of one stream at once and answers in their order.
 
@@ -28,7 +34,7 @@ class OrderedStream(Generic[Request, Response]):
     def __init__(
         self,
         requests: AsyncIterator[Request],
-        work: Callable[[Request], Coroutine[object, object, Response]],
+        work: Callable[[Request], Coroutine[object, object, Response] | Ready[Response]],
         *,
         limit: int,
         calls: Calls,
@@ -37,7 +43,8 @@ class OrderedStream(Generic[Request, Response]):
 
         Args:
             requests: the client's messages.
-            work: answers one message; it must not raise, faults are answers of their own.
+            work: answers one message, at once or, as a task of the stream's, when it can; faults are answers
+                of their own, and what it raises ends the stream when it is that message's turn.
             limit: how many messages are worked on at once.
             calls: when the server drains, no further message is read.
         """
@@ -45,7 +52,7 @@ class OrderedStream(Generic[Request, Response]):
         self._work = work
         self._calls = calls
         self._slots = asyncio.Semaphore(limit)
-        self._answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[asyncio.Task[Response] | Ready[Response] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Response]] = set()
 
     async def run(self, write: Callable[[Response], Awaitable[None]]) -> None:
@@ -56,8 +63,8 @@ class OrderedStream(Generic[Request, Response]):
         """
         reader = asyncio.create_task(self._read_until_drained(), name="stream reader")
         try:
-            while (task := await self._answers.get()) is not None:
-                await write(await task)
+            while (answer := await self._answers.get()) is not None:
+                await write(answer.response if isinstance(answer, Ready) else await answer)
                 self._slots.release()
             await reader
         finally:
@@ -88,7 +95,11 @@ class OrderedStream(Generic[Request, Response]):
                 request = await anext(self._requests)
             except StopAsyncIteration:
                 return
-            task = asyncio.create_task(self._work(request), name="stream message")
+            work = self._work(request)
+            if isinstance(work, Ready):
+                self._answers.put_nowait(work)
+                continue
+            task = asyncio.create_task(work, name="stream message")
             self._tasks.add(task)
             task.add_done_callback(self._worked)
             self._answers.put_nowait(task)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
-    from naiad.core.tensors import InferResponse
+    from naiad.config.model_config import ModelConfig
+    from naiad.core.tensors import InferRequest, InferResponse
     from naiad.dataplane import DataPlane
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.answer import InferAnswer
@@ -101,6 +102,10 @@ class TritonService:
     def acquire(self, name: str, version: str) -> ModelHandle:
         """A handle on the version that a request names; raises NaiadError."""
         return self._dataplane.acquire(name, parse_version(version))
+
+    def acquire_version(self, name: str, version: int | None) -> ModelHandle:
+        """The same for a version that has been read already; None lets the server choose."""
+        return self._dataplane.acquire(name, version)
 
     def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Names, datatypes and shapes."""
@@ -271,7 +276,9 @@ class TritonService:
             if trace is not None:
                 trace.finish(None, error)
             raise
-        return Admitted(message, handle, placements, future, trace, explain=parameters.explain)
+        return Admitted(
+            message, handle, placements, future, trace, request=request, explain=parameters.explain
+        )
 
     def _is_ready(self, name: str) -> bool:
         return self._manager.is_ready(name, None)
@@ -284,7 +291,7 @@ class TritonService:
 class Admitted:
     """A request that was accepted and is queued or runs. Leaving it releases what it holds."""
 
-    __slots__ = ("_explain", "_future", "_handle", "_message", "_placements", "_trace")
+    __slots__ = ("_explain", "_future", "_handle", "_message", "_placements", "_trace", "request")
 
     def __init__(
         self,
@@ -294,8 +301,10 @@ class Admitted:
         future: asyncio.Future[InferResponse],
         trace: RequestTrace | None,
         *,
+        request: InferRequest,
         explain: bool = False,
     ) -> None:
+        self.request = request
         self._message = message
         self._handle = handle
         self._placements = placements
@@ -310,6 +319,11 @@ class Admitted:
         self._future.cancel()
         self._placements.release()
         self._handle.release()
+
+    @property
+    def config(self) -> ModelConfig:
+        """The config that the request was checked against."""
+        return self._handle.config
 
     async def answer(self) -> InferAnswer:
         """Wait for the model and make the answer.

@@ -9,7 +9,7 @@ import numpy as np
 from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane.faces import EncodedImage, RawPixels
 from naiad.services.conversion import parse_version
-from naiad.services.inference import deadline_ns
+from naiad.services.infer_stream import deadline_ns
 from naiad.services.status import code_number, rpc, status_of, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.vision.detector import Detector

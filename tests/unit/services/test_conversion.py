@@ -23,8 +23,8 @@ from naiad.services.conversion import (
     to_domain,
 )
 from naiad.services.parameters import RequestParameters, read_parameters
-from naiad.services.replies import to_protobuf
 from naiad.services.shared_memory.table import Region, RegionTable
+from naiad.services.wire.reply import to_wire
 
 if TYPE_CHECKING:
     from naiad.services.shared_memory.table import Bytes, Lease
@@ -118,7 +118,9 @@ def domain(
 
 
 def reply(response: InferResponse, request: pb.ModelInferRequest, limit: int) -> pb.ModelInferResponse:
-    return to_protobuf(make_answer(response, request, SIMPLE, Placements(), {}), limit)
+    return pb.ModelInferResponse.FromString(
+        to_wire(make_answer(response, request, SIMPLE, Placements(), {}), limit)
+    )
 
 
 I0, I1 = ("INPUT0", "INT32", [1, 16]), ("INPUT1", "INT32", [1, 16])

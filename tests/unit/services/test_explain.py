@@ -10,7 +10,7 @@ from naiad.core.tensors import InferResponse, InferTimes, ModelKey
 from naiad.services.answer import InferAnswer
 from naiad.services.http.infer_answer import write_answer
 from naiad.services.parameters import RequestParameters, read_parameters
-from naiad.services.replies import to_protobuf
+from naiad.services.wire.reply import to_wire
 
 
 def read(**values: bool | str | int) -> RequestParameters:
@@ -40,14 +40,14 @@ def test_anything_else_is_refused_with_the_value(value: str | int) -> None:
 def test_who_does_not_ask_is_told_nothing() -> None:
     assert read().explain is False
     answer = InferAnswer("m", "1", "", InferResponse(ModelKey("m", 1), {}, times=InferTimes()))
-    assert not to_protobuf(answer, 10_000).parameters
+    assert not pb.ModelInferResponse.FromString(to_wire(answer, 10_000)).parameters
     assert b"parameters" not in bytes(write_answer(answer, lambda _: True).parts[0])
 
 
 def test_both_wires_carry_the_answers_parameters_by_their_types() -> None:
     answer = InferAnswer("m", "1", "", InferResponse(ModelKey("m", 1), {}))
     answer.parameters = {"a": 2, "b": "two", "c": True, "d": 0.5}
-    reply = to_protobuf(answer, 10_000)
+    reply = pb.ModelInferResponse.FromString(to_wire(answer, 10_000))
     assert {key: value.WhichOneof("parameter_choice") for key, value in reply.parameters.items()} == {
         "a": "int64_param",
         "b": "string_param",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import grpc
+import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 from tritonclient.grpc import service_pb2 as pb
@@ -16,7 +20,10 @@ from naiad.core.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from naiad.services.status import UndecodableError, _model_of, status_of
+from naiad.services.status import UndecodableError, _model_of, abort, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRAILERS_BYTES = 8 * 1_024
 """What a client takes: with longer trailers it drops the call, and the caller never learns why."""
@@ -132,3 +139,58 @@ def test_a_call_over_http_is_logged_with_its_own_status() -> None:
     with capture_logs() as lines:
         status_of(InvalidArgumentError("no"), status=405)
     assert lines == [{"event": "call refused", "log_level": "debug", "reason": "no", "status": 405}]
+
+
+class Held:
+    """Stands for a request of many megabytes."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_an_error_that_was_told_holds_nothing_of_its_request(no_collector: None) -> None:
+    """An error in a future is in a cycle with the frames it went through: those must go without the collector."""
+    held = []
+
+    def fail() -> None:
+        request = Held()
+        held.append(weakref.ref(request))
+        raise InvalidArgumentError("wrong") from ValueError(request)
+
+    try:
+        fail()
+    except InvalidArgumentError as error:
+        kept = error
+    assert held[0]() is not None
+    assert status_of(kept).message == "wrong"
+    assert held[0]() is None
+
+
+async def test_a_refused_call_holds_nothing_of_its_request_once_it_is_over(no_collector: None) -> None:
+    """On a real server: gRPC itself keeps what ended a call in a cycle of references."""
+    held = []
+
+    async def refuse(request: bytes, context: Any) -> bytes:
+        large = Held()
+        held.append(weakref.ref(large))
+        try:
+            raise NotFoundError(f"no {request!r}")  # noqa: TRY301  # as any handler's own call would
+        except NotFoundError as error:
+            await abort(context, error)
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("held.Service", {"Get": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/held.Service/Get", None, None)
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError, match="no b'x'"):
+                await call(b"x")
+    await server.stop(None)
+    assert [each() for each in held] == [None] * 3

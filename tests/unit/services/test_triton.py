@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.core.datatypes import DataType
-from naiad.core.tensors import InferResponse, ModelKey
+from naiad.core.tensors import InferRequest, InferResponse, ModelKey
 from naiad.services.answer import HEAVY_TEXTS, Placements
 from naiad.services.shared_memory.table import Region, RegionTable
 from naiad.services.triton import Admitted
@@ -73,9 +73,12 @@ async def test_a_region_is_not_closed_while_the_answer_of_a_cancelled_call_is_wr
     outputs: dict[str, Array] = {"O": np.ones(HEAVY_TEXTS + 1, dtype=np.float32)}
     future.set_result(InferResponse(ModelKey("m", 1), outputs))
     placements = Placements.of(message, cast("Regions", table))
+    request = InferRequest("m", None, {})
 
     async def call() -> None:
-        with Admitted(message, cast("ModelHandle", handle), placements, future, None) as admitted:
+        with Admitted(
+            message, cast("ModelHandle", handle), placements, future, None, request=request
+        ) as admitted:
             await admitted.answer()
 
     calling = asyncio.create_task(call())

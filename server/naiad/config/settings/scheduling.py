@@ -1,4 +1,4 @@
-"""Settings of what stands around the schedulers: the response cache and the rate limiter."""
+"""Settings of what stands around the schedulers: response cache, rate limiter, inline runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from naiad.config.settings.kinds import Choice, SettingsGroup
 
 
 class SchedulingSettings(SettingsGroup):
-    """The response cache and the rate limiter."""
+    """The response cache, the rate limiter, and runs without a thread."""
 
-    TITLE: ClassVar[str] = "Response cache and rate limiter"
+    TITLE: ClassVar[str] = "Response cache, rate limiter and inline runs"
 
     cache_config: tuple[str, ...] = Field(
         (),
@@ -31,6 +31,15 @@ class SchedulingSettings(SettingsGroup):
         description="NAME:COUNT[:DEVICE]: how much there is of a resource, on every device unless one is "
         "named; by default the most that one instance needs; may be given several times, in the variable "
         "one a line.",
+    )
+
+    max_inline_run_us: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="microseconds up to which the run of a lone request happens on the event loop's thread, "
+        "because the way to another one and back takes longer; only of models whose work does not depend on "
+        "values; 0 for never.",
     )
 
     @field_validator("cache_config")

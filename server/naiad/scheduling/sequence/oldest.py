@@ -74,6 +74,14 @@ class OldestScheduler(BatchScheduler):
         """Requests that wait for an instance, behind their sequence's other ones or for a slot."""
         return super().queued + self._desk.table.waiting
 
+    def _start_at_once(self, pending: PendingRequest) -> bool:
+        """Never: its sequence decides when it may run."""
+        del pending
+        return False
+
+    def _must_look(self) -> bool:
+        return True
+
     def _accept(self, pending: PendingRequest) -> None:
         self._desk.accept(pending)
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InternalError, UnavailableError
+from naiad.runtime.cuda.driver import load_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from naiad.services.shared_memory.table import Bytes
 
-# Newest first, as the engine's own wheels bring them. One that is loaded already is found by its name.
-_RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
 _DRIVER = "libcuda.so.1"
 
 # From driver_types.h.
@@ -135,25 +130,3 @@ def load_cuda() -> LibCuda:
         return LibCuda(load_runtime(), ctypes.CDLL(_DRIVER))
     except (OSError, AttributeError) as error:  # AttributeError: a library without one of the functions
         raise UnavailableError(f"CUDA is not usable: {error}") from error
-
-
-def load_runtime() -> ctypes.CDLL:
-    """The CUDA runtime: one that is loaded already, the system's, or that of the nvidia wheels.
-
-    Raises:
-        UnavailableError: there is none.
-    """
-    for candidate in (*_RUNTIMES, *_wheel_runtimes()):
-        try:
-            return ctypes.CDLL(candidate)
-        except OSError:
-            continue
-    raise UnavailableError(f"CUDA is not usable: found none of {', '.join(_RUNTIMES)}, nor a wheel with one")
-
-
-def _wheel_runtimes() -> Iterator[str]:
-    """Runtimes inside the `nvidia` packages, such as `nvidia/cu13/lib/libcudart.so.13`."""
-    spec = importlib.util.find_spec("nvidia")
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        for path in sorted(Path(folder).glob("*/lib/libcudart.so.*"), reverse=True):
-            yield str(path)

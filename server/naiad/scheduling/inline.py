@@ -1,0 +1,59 @@
+"""Whether a model's run is so short that handing it to a thread would take longer than the run. Pure."""
+
+from __future__ import annotations
+
+_SAMPLES = 16
+"""Runs on threads that are looked at before one is tried inline."""
+
+_WEIGHT = 8
+"""Of the moving average of inline runs: an eighth for the newest."""
+
+_FIRST_PAUSE = 1_024
+"""Runs on threads after inline runs were found to be long; twice as many the next time."""
+
+_LONGEST_PAUSE = 2**20
+
+
+class InlinePace:
+    """Measures runs of one request and says where the next one should happen.
+
+    A run on a thread is measured together with its wait for Python's lock, so the shortest of some counts: it
+    says that inline runs may be worth a try. An inline run is measured as it is, on the thread that waits for
+    it. Used on the event loop's thread.
+    """
+
+    __slots__ = ("_average_ns", "_max_ns", "_pause", "_runs", "_shortest_ns", "inline")
+
+    def __init__(self, max_ns: int) -> None:
+        """Start with runs on threads.
+
+        Args:
+            max_ns: the longest run that may happen inline, on average.
+        """
+        self.inline = False
+        self._max_ns = max_ns
+        self._average_ns = 0
+        self._shortest_ns = max_ns
+        self._runs = 0
+        self._pause = _SAMPLES
+
+    def __repr__(self) -> str:
+        return f"<InlinePace inline={self.inline} average_ns={self._average_ns}>"
+
+    def ran_on_thread(self, ns: int) -> None:
+        """One request ran on an instance's thread."""
+        self._runs += 1
+        self._shortest_ns = min(self._shortest_ns, ns)
+        if self._runs >= self._pause:
+            self.inline = self._shortest_ns < self._max_ns
+            self._average_ns = self._shortest_ns
+            self._runs, self._shortest_ns = 0, self._max_ns
+
+    def ran_inline(self, ns: int) -> None:
+        """One request ran on the event loop's thread."""
+        # A run that the machine held up for milliseconds says nothing about the model: it counts as a
+        # long one.
+        self._average_ns += (min(ns, 2 * self._max_ns) - self._average_ns) // _WEIGHT
+        if self._average_ns > self._max_ns:
+            self.inline = False
+            self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
