@@ -73,6 +73,10 @@ bench: $(DEV) ## Run the benchmarks
 bench-scheduling: $(DEV) ## Measure deadlines, refusals and callers that leave a busy server
 	@$(BIN)/python bench/scheduling.py $(ARGS)
 
+.PHONY: bench-soak
+bench-soak: $(DEV) ## Watch memory for an hour of load and 200 reloads: docs/operations.md
+	@$(BIN)/python bench/soak.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEV) ## Send made-up requests to a server, and made-up bytes to its parsers: docs/hardening.md
 	@cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXTRAS = """error: the server is not installed, only its client ('{missing}' is missing).
@@ -12,6 +13,15 @@ EXTRAS = """error: the server is not installed, only its client ('{missing}' is 
 def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
+        if sys.argv[1:2] == ["health"]:
+            from naiad.cli.health import run as run_health  # noqa: PLC0415  # it loads nothing of the others
+
+            sys.exit(run_health(sys.argv[2:]))
+        from naiad.runtime.threads import bound_library_threads  # noqa: PLC0415
+        from naiad.services.grpc_polling import choose_polling  # noqa: PLC0415  # after the light way out
+
+        bound_library_threads(os.environ)
+        choose_polling(os.environ)
         from naiad.cli.main import main as run  # noqa: PLC0415  # what it needs may not be there
 
         run()

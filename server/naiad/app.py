@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import cv2
@@ -21,7 +23,11 @@ from naiad.lifecycle.control import ControlMode
 from naiad.lifecycle.loading import RepositoryLoader
 from naiad.lifecycle.manager import ModelManager
 from naiad.runtime.ort_environment import OrtEnvironment
+from naiad.runtime.profiling import Profiles
+from naiad.runtime.tensorrt.builder import EngineBuilder
+from naiad.runtime.tensorrt.setup import default_cache_root, open_engine_service
 from naiad.runtime.threads import read_cpu_budget
+from naiad.runtime.tuning_process import LayoutTuner
 from naiad.scheduling.cache import ResponseCache
 from naiad.scheduling.parts import SharedParts
 from naiad.scheduling.rate_limiter import RateLimiter
@@ -41,16 +47,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from naiad.config.server_config import ServerConfig
+    from naiad.runtime.tensorrt.service import EngineService
     from naiad.telemetry.metrics import MetricsSettings
 
 log = structlog.get_logger(__name__)
+
+_BUILDER_STOP_S = 2.0
 
 
 class NaiadServer:
     """A whole server in one event loop.
 
     Entering it loads the repository and opens the ports; leaving it drains and closes. `drained` tells
-    afterwards whether all accepted work was answered within the exit timeout. The ports are 0 where a front
+    afterwards whether all accepted work was answered within the exit timeout, `builder_ended` whether no
+    build of an engine was left behind. The ports are 0 where a front
     end is not allowed.
     """
 
@@ -66,6 +76,8 @@ class NaiadServer:
         self.http_port = 0
         self.metrics_port = 0
         self.drained = True
+        self.builder_ended = True
+        self._engine_builder = EngineBuilder()
         self._logs = logs or LogSettings()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -83,6 +95,8 @@ class NaiadServer:
         limit_s = self.config.exit_timeout_secs
         log.info("draining", exit_timeout_secs=limit_s)
         deadline = time.monotonic() + limit_s
+        # A load that waits for an engine goes on without: its caller is answered before the port closes.
+        await asyncio.to_thread(self._engine_builder.stop)
         self.drained = await self._front_ends_closed(limit_s) and await self._instances_idle(deadline)
         if not self.drained:
             # What runs on an instance's thread cannot be stopped, so nothing below can be closed either.
@@ -178,17 +192,23 @@ class NaiadServer:
         for warning in environment.warnings:
             log.warning("engine", detail=warning, who="operator")
         self._budget = read_cpu_budget(config.cpu_threads)
-        log.info("cpu budget", threads=self._budget.threads, reason=self._budget.reason)
+        clock = MonotonicClock()
+        tuner = (
+            LayoutTuner(limit_s=config.measure_layout_secs, clock=clock) if config.measure_layout else None
+        )
         loader = RepositoryLoader(
             environment,
             self._budget,
             auto_complete=not config.disable_auto_complete_config,
             default_max_batch_size=config.default_max_batch_size,
             config_name=config.model_config_name,
+            tuner=tuner,
+            engines=self._engines(environment),
+            profiles=_profiles(config),
         )
         self.manager = ModelManager(
             loader,
-            clock=MonotonicClock(),
+            clock=clock,
             max_queue_size=config.max_queue_size,
             load_threads=config.model_load_thread_count,
             new_statistics=statistics_factory(metrics),
@@ -201,13 +221,36 @@ class NaiadServer:
             parts=_shared_parts(config),
         )
         self._stack.push_async_callback(self.manager.close)
+        # Before the manager waits for loads, some of which wait for an engine.
+        self._stack.callback(self._engine_builder.stop)
+        # OpenCV would start a thread for each core of the host in each decode thread.
+        cv2.setNumThreads(1)
         await self.manager.start(config.load_model)
+        if tuner is not None:
+            tuner.serving = True
+        self._log_budget()
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
                 f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why, "
                 f"and `naiad check {' '.join(map(str, config.model_repository))}` what to do "
                 "(--exit-on-error=false serves the others)"
             )
+
+    def _engines(self, environment: OrtEnvironment) -> EngineService | None:
+        self._stack.push_async_callback(self._close_builder)
+        config = self.config
+        return open_engine_service(
+            environment,
+            self._engine_builder,
+            root=config.tensorrt_cache_directory or default_cache_root(os.environ),
+            max_bytes=config.tensorrt_cache_max_bytes,
+        )
+
+    async def _close_builder(self) -> None:
+        """Join the builder's thread; a build at work cannot be interrupted and is left behind."""
+        self.builder_ended = await asyncio.to_thread(self._engine_builder.close, _BUILDER_STOP_S)
+        if not self.builder_ended:
+            log.warning("engine build left behind", detail="it ends with the process", who="operator")
 
     async def _serve_metrics(self, settings: MetricsSettings) -> None:
         config = self.config
@@ -220,12 +263,24 @@ class NaiadServer:
         self.metrics_port = await server.start()
         self._stack.push_async_callback(server.stop)
 
+    @property
+    def _decode_threads(self) -> int:
+        return self.config.decode_threads or self._budget.threads
+
+    def _log_budget(self) -> None:
+        """One line with all that may compute: models loaded later say the same when they are ready."""
+        log.info(
+            "cpu budget",
+            threads=self._budget.threads,
+            reason=self._budget.reason,
+            decode_threads=self._decode_threads,
+            models=self.manager.layouts(),
+        )
+
     def _face_plane(self, dataplane: DataPlane) -> FacePlane:
         config = self.config
-        pool = DecodePool(config.decode_threads or self._budget.threads, config.max_pending_images)
+        pool = DecodePool(self._decode_threads, config.max_pending_images)
         self._stack.callback(pool.close)
-        # OpenCV would start a thread for each core of the host in each decode thread.
-        cv2.setNumThreads(1)
         limits = ImageLimits(max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels)
         return FacePlane(dataplane, pool, limits)
 
@@ -258,6 +313,12 @@ class NaiadServer:
         )
 
 
+def _profiles(config: ServerConfig) -> Profiles | None:
+    if not config.profile_directory:
+        return None
+    return Profiles(Path(config.profile_directory), frozenset(config.profile_model))
+
+
 def _shared_parts(config: ServerConfig) -> SharedParts:
     """What the schedulers of all models share, as far as it is switched on."""
     size = parse_cache_config(config.cache_config)
@@ -265,6 +326,7 @@ def _shared_parts(config: ServerConfig) -> SharedParts:
     return SharedParts(
         cache=ResponseCache(size) if size else None,
         rate_limiter=None if config.rate_limit == "off" else RateLimiter(totals),
+        max_inline_us=config.max_inline_run_us,
     )
 
 

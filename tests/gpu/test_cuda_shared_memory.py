@@ -24,7 +24,7 @@ BYTE_SIZE = 1 << 20
 PLAIN_CLIENT = """
 import ctypes, sys
 import numpy as np
-from naiad.services.shared_memory.cuda_driver import load_runtime
+from naiad.runtime.cuda.driver import load_runtime
 size = int(sys.argv[1])
 cuda = load_runtime()
 def check(code):

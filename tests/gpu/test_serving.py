@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,7 +17,7 @@ from support.triton import infer_input
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from naiad.runtime.providers import CPU, CUDA, TENSORRT
+from naiad.runtime.providers import CPU, CUDA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,8 +34,6 @@ pytestmark = [
 ]  # the first CUDA session of a process takes its time
 
 SIDE = 32
-LIBNVINFER = "libnvinfer.so.10"
-"""What onnxruntime-gpu links; another major version is another soname."""
 
 CONFIG = """
 max_batch_size: 16
@@ -45,9 +42,6 @@ output [ { name: "OUTPUT" data_type: TYPE_%(type)s dims: [ 8 ] } ]
 instance_group [ { kind: KIND_%(kind)s count: %(count)d } ]
 """
 BATCHING = "dynamic_batching { preferred_batch_size: [ 16 ] max_queue_delay_microseconds: 200000 }\n"
-TENSORRT_ACCELERATOR = (
-    'optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }'
-)
 
 TOLERANCE = 1e-2
 """CUDA multiplies FP32 with the 10 bits of TF32, and FP16 has as many: about three decimal digits."""
@@ -78,15 +72,6 @@ def config(kind: str, *, datatype: str = "FP32", count: int = 1, more: str = "")
 
 def pictures(count: int, seed: int = 0, dtype: type[np.generic] = np.float32) -> np.ndarray:
     return np.random.default_rng(seed).random((count, 3, SIDE, SIDE)).astype(dtype)
-
-
-def has_tensorrt(environment: OrtEnvironment) -> bool:
-    """Whether the engine knows TensorRT and the loader finds its library."""
-    try:
-        ctypes.CDLL(LIBNVINFER)
-    except OSError:
-        return False
-    return TENSORRT in environment.available
 
 
 def assert_near(answer: np.ndarray, expected: np.ndarray) -> None:
@@ -180,23 +165,6 @@ async def test_fp16(tmp_path: Path) -> None:
         answer = await infer(client, "half", pictures(3, dtype=np.float16))
         assert answer.dtype == np.float16
         assert_near(answer, await infer(client, "full", pictures(3)))
-
-
-async def test_tensorrt_is_used_if_it_is_there_and_else_cuda_with_a_sentence(
-    tmp_path: Path, gpu_environment: OrtEnvironment
-) -> None:
-    add_model(tmp_path, "accelerated", convolution(), config("GPU", more=TENSORRT_ACCELERATOR))
-    add_model(tmp_path, "on_cpu", convolution(), config("CPU"))
-    async with server(tmp_path) as running, triton.InferenceServerClient(address(running)) as client:
-        providers, fallbacks = await told_providers(running, "accelerated")
-        if has_tensorrt(gpu_environment):
-            assert (providers, fallbacks) == ([TENSORRT, CUDA, CPU], [])
-        else:
-            assert providers == [CUDA, CPU]
-            [sentence] = fallbacks
-            assert TENSORRT in sentence
-        expected = await infer(client, "on_cpu", pictures(4))
-        assert_near(await infer(client, "accelerated", pictures(4)), expected)
 
 
 async def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, gpu_environment: OrtEnvironment) -> None:

@@ -84,6 +84,51 @@ async def test_each_provider_of_an_accelerated_model_is_named_once(tmp_path: Pat
     assert [sentence.split(" ")[0] for sentence in warnings_of(log)] == [TENSORRT, CUDA]
 
 
+async def test_a_repository_for_gpus_serves_on_the_cpu_with_one_line_a_model_and_provider(
+    tmp_path: Path,
+) -> None:
+    """Whatever else the configs say for a GPU: each line names the model, the provider and who has to act."""
+    for_cuda = (
+        'parameters { key: "naiad.batch_buckets" value { string_value: "1,8" } }\n'
+        'parameters { key: "naiad.gpu_lanes" value { string_value: "2" } }\n'
+        'parameters { key: "naiad.cuda_graphs" value { string_value: "on" } }\n'
+    )
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + ACCELERATOR.format("cuda"))
+    add_model(tmp_path, "tuned", add_sub(), ADD_SUB_CONFIG + for_cuda + ACCELERATOR.format("cuda"))
+    add_model(tmp_path, "engine", add_sub(), ADD_SUB_CONFIG + TWO_INSTANCES + ACCELERATOR.format("tensorrt"))
+    add_model(tmp_path, "plain", add_sub(), ADD_SUB_CONFIG)
+    with capture_logs() as log:
+        async with server(tmp_path) as running:
+            assert await adds(running)
+            served = {each: running.manager.ready_versions(each)[0] for each in running.manager.model_names()}
+    assert {name: each.execution_providers for name, each in served.items()} == dict.fromkeys(
+        ("engine", "plain", "simple", "tuned"), (CPU,)
+    )
+    warned = [line for line in log if line["log_level"] == "warning"]
+    assert {line["who"] for line in warned} == {"operator"}
+    told = sorted((line["model"], line["detail"].split(" ")[0]) for line in warned)
+    assert told == [("engine/1", CUDA), ("engine/1", TENSORRT), ("simple/1", CUDA), ("tuned/1", CUDA)]
+    notes = [
+        line["detail"] for line in log if line["event"] == "model prepared" and line["model"] == "tuned/1"
+    ]
+    assert [note.split("'")[1] for note in notes if "no instance runs on a GPU" in note] == [
+        "naiad.batch_buckets",
+        "naiad.gpu_lanes",
+        "naiad.cuda_graphs",
+    ]
+
+
+async def test_a_gpu_parameter_that_is_wrong_is_refused_without_a_gpu_too(tmp_path: Path) -> None:
+    """Else it would come to light on the first machine that has one."""
+    wrong = 'parameters { key: "naiad.batch_buckets" value { string_value: "1,4" } }\n'
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + wrong)
+    async with server(tmp_path, exit_on_error=False, strict_readiness=False) as running:
+        [entry] = running.manager.models()
+        assert "parameter 'naiad.batch_buckets' is '1,4', expected max_batch_size, which is 8" in str(
+            entry.versions[1].reason
+        )
+
+
 async def test_a_model_that_asks_for_nothing_gives_no_warning(tmp_path: Path) -> None:
     add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG)
     with capture_logs() as log:

@@ -151,6 +151,20 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the same folder serves on another machine",
     ),
     Difference(
+        "batches on a GPU",
+        "run at the size they have; `cudnn_conv_algo_search` is exhaustive",
+        "are filled up to the next of a few sizes, all of them warm, from pinned buffers, as CUDA graphs where the "
+        "model allows it; the search is heuristic ([gpu.md](gpu.md))",
+        "each new batch size stalls CUDA, for seconds where the search is exhaustive",
+    ),
+    Difference(
+        "`gpu_execution_accelerator` `tensorrt`",
+        "builds at load or at the first request of a shape; a config names the cache's folder",
+        "CUDA serves while the engine is built for all shapes, then the engine; the cache is the server's own; "
+        "`naiad.tensorrt_build` `blocking` waits ([gpu.md](gpu.md))",
+        "no caller waits for a build, and a config that a client sends chooses no files",
+    ),
+    Difference(
         "TLS flags without `--grpc-use-ssl`",
         "pass without a word",
         "refused",

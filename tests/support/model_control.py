@@ -23,7 +23,7 @@ from naiad.lifecycle.control import ControlMode
 from naiad.lifecycle.loading import LoadedModel
 from naiad.lifecycle.manager import ModelManager
 from naiad.runtime.layout import InstanceLayout
-from naiad.runtime.loader import LoadedVersion
+from naiad.runtime.loaded import LoadedVersion
 from naiad.runtime.warmup import WarmupReport
 
 if TYPE_CHECKING:

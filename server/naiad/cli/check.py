@@ -18,7 +18,13 @@ from naiad.config.server_config import ServerConfig, environment_name, flag_name
 if TYPE_CHECKING:
     from naiad.lifecycle.inspection import Inspection
 
-_FIELDS = ("model_config_name", "disable_auto_complete_config", "default_max_batch_size", "cpu_threads")
+_FIELDS = (
+    "model_config_name",
+    "disable_auto_complete_config",
+    "default_max_batch_size",
+    "cpu_threads",
+    "measure_layout",
+)
 
 
 class OutputFormat(Enum):
@@ -55,12 +61,19 @@ def check(
     ] = None,
     default_max_batch_size: Annotated[str | None, setting("default_max_batch_size", "INTEGER")] = None,
     cpu_threads: Annotated[str | None, setting("cpu_threads", "INTEGER")] = None,
+    measure_layout: Annotated[str | None, setting("measure_layout", "true|false")] = None,
 ) -> None:
     """Say what would be loaded, how it would be batched, and what of each config would be ignored.
 
     Nothing is served and nothing stays loaded. The exit code is 1 if any model is broken, else 0.
     """
-    given = (model_config_name, disable_auto_complete_config, default_max_batch_size, cpu_threads)
+    given = (
+        model_config_name,
+        disable_auto_complete_config,
+        default_max_batch_size,
+        cpu_threads,
+        measure_layout,
+    )
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
     inspection = _inspect(_settings(repository, flags))
     _write(inspection, output)
@@ -87,6 +100,7 @@ def _inspect(config: ServerConfig) -> Inspection:
         auto_complete=not config.disable_auto_complete_config,
         default_max_batch_size=config.default_max_batch_size,
         config_name=config.model_config_name,
+        measures=config.measure_layout,
     )
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))

@@ -190,6 +190,7 @@ def _plan_rows(plan: VersionPlan, model: ModelReport) -> tuple[Row, ...]:
         ),
         ("batching", [_capital(plan.batching.explanation)]),
         ("instances", [instances_text(plan.instances)]),
+        ("layout", [plan.instances.layout] if plan.instances.layout else []),
         ("runs on", [", then ".join(plan.execution_providers)]),
         ("fallback", plan.fallbacks),
         ("vision", _vision_lines(plan.vision)),

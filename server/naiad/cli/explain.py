@@ -31,6 +31,7 @@ _FIELDS = (
     "disable_auto_complete_config",
     "default_max_batch_size",
     "cpu_threads",
+    "measure_layout",
     "max_queue_size",
 )
 
@@ -61,6 +62,7 @@ def explain(
     ] = None,
     default_max_batch_size: Annotated[str | None, setting("default_max_batch_size", "INTEGER")] = None,
     cpu_threads: Annotated[str | None, setting("cpu_threads", "INTEGER")] = None,
+    measure_layout: Annotated[str | None, setting("measure_layout", "true|false")] = None,
     max_queue_size: Annotated[str | None, setting("max_queue_size", "INTEGER")] = None,
 ) -> None:
     """Say what is batched with what, when a batch starts, where it runs, and how long a request may wait.
@@ -78,6 +80,7 @@ def explain(
         disable_auto_complete_config,
         default_max_batch_size,
         cpu_threads,
+        measure_layout,
         max_queue_size,
     )
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
@@ -123,6 +126,7 @@ def _inspect(name: str, config: ServerConfig) -> ModelReport:
         auto_complete=not config.disable_auto_complete_config,
         default_max_batch_size=config.default_max_batch_size,
         config_name=config.model_config_name,
+        measures=config.measure_layout,
     )
     return inspector.inspect_model(folder)
 

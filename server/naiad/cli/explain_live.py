@@ -10,7 +10,9 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from naiad.config.domain import to_model_config
+from naiad.config.model_config import InstanceKind
 from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from naiad.runtime.buckets import batch_buckets
 from naiad.scheduling.explain import MEANINGS, explain_scheduling
 from naiad.services.catalog import BATCH_REASONS
 
@@ -60,6 +62,7 @@ class LiveVersion:
     fallbacks: tuple[str, ...]
     instances: tuple[str, ...]
     scheduling: SchedulingReport
+    batch_buckets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ def _version(stub: Any, counted: Any, reasons: Mapping[str, Mapping[str, int]]) 
     providers = _values(trailers, "naiad-execution-providers")
     figures = counted.inference_stats
     compute = (figures.compute_input, figures.compute_infer, figures.compute_output)
+    told = to_model_config(config.config)
+    on_gpu = any(group.kind is InstanceKind.GPU for group in told.instance_groups)
     return LiveVersion(
         version=int(counted.version),
         requests=figures.success.count,
@@ -133,7 +138,8 @@ def _version(stub: Any, counted: Any, reasons: Mapping[str, Mapping[str, int]]) 
         execution_providers=tuple(providers[0].split(",")) if providers else (),
         fallbacks=tuple(_values(trailers, "naiad-fallback")),
         instances=tuple(map(_group_text, config.config.instance_group)),
-        scheduling=explain_scheduling(to_model_config(config.config)),
+        scheduling=explain_scheduling(told),
+        batch_buckets=batch_buckets(told, on_gpu=on_gpu).sizes,
     )
 
 

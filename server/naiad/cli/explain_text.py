@@ -41,6 +41,7 @@ def live_block(model: LiveModel, version: LiveVersion) -> Block:
         ok=True,
         rows=make_rows(
             *_scheduling(version.scheduling, None),
+            ("filled up", _buckets(version.batch_buckets)),
             ("instances", version.instances),
             ("runs on", [", then ".join(version.execution_providers)]),
             ("why there", version.fallbacks),
@@ -61,7 +62,9 @@ def _planned(plan: VersionPlan, max_queue_size: int) -> Iterator[Pair]:
     yield "outputs", [tensor_text(tensor, batched=batched) for tensor in plan.outputs]
     if plan.scheduling is not None:
         yield from _scheduling(plan.scheduling, max_queue_size)
+    yield "filled up", _buckets(plan.batch_buckets)
     yield "instances", [instances_text(plan.instances)]
+    yield "layout", [plan.instances.layout] if plan.instances.layout else []
     yield "each", [f"{each.name} on {each.execution_provider}" for each in plan.instances.active]
     yield "runs on", [", then ".join(plan.execution_providers)]
     yield "why there", plan.fallbacks or [plan.instances.placement]
@@ -79,6 +82,12 @@ def _scheduling(report: SchedulingReport, max_queue_size: int | None) -> Iterato
     yield "delay", [report.delay]
     yield "queue", [f"at most {limit} requests wait for the version", *report.queue]
     yield "a run starts", [f"{reason.name}: {reason.meaning}" for reason in report.reasons]
+
+
+def _buckets(sizes: tuple[int, ...]) -> list[str]:
+    if not sizes:
+        return []
+    return [f"on the GPU, batches run at the next of {', '.join(map(str, sizes))} batch items"]
 
 
 def _figures(version: LiveVersion) -> Iterator[Pair]:

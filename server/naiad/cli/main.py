@@ -12,7 +12,9 @@ from naiad import __version__
 from naiad.cli.check import check
 from naiad.cli.demo import demo
 from naiad.cli.explain import explain
+from naiad.cli.health import run as run_health
 from naiad.cli.serve import SERVE_CONTEXT, serve
+from naiad.cli.tensorrt import tensorrt
 from naiad.core.errors import NaiadError
 
 
@@ -34,6 +36,7 @@ app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
 app.command(cls=PlainHelp)(check)
 app.command(cls=PlainHelp)(explain)
 app.add_typer(demo, name="demo")
+app.add_typer(tensorrt, name="tensorrt")
 
 
 def _print_version(asked: bool) -> None:
@@ -50,6 +53,12 @@ def _options(
     ] = False,
 ) -> None:
     """Serve ONNX vision models over gRPC and HTTP from a Triton model repository."""
+
+
+@app.command(context_settings=SERVE_CONTEXT, add_help_option=False)
+def health(context: typer.Context) -> None:
+    """Ask a server that runs whether it lives, or is ready: exit code 0 or 1."""
+    raise typer.Exit(run_health(context.args))
 
 
 @app.command()

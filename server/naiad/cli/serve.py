@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from naiad.config.server_config import ServerConfig, environment_name, flag_name
 from naiad.config.settings_checks import check_settings, list_notes, list_unknown_variables
 from naiad.core.errors import NaiadError
 from naiad.runtime.allocator import keep_memory_warm
+from naiad.runtime.thread_names import name_thread
+from naiad.runtime.threads import helper_threads, read_cpu_budget
 from naiad.telemetry.logging import configure_logging
 
 if TYPE_CHECKING:
@@ -115,6 +118,11 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
     # Imported here so that a wrong flag is told without loading the engine.
     from naiad.app import NaiadServer  # noqa: PLC0415
 
+    # Python's own choice is made from the host's CPUs.
+    helpers = ThreadPoolExecutor(
+        helper_threads(read_cpu_budget(config.cpu_threads)), "naiad-helper", initializer=name_thread
+    )
+    asyncio.get_running_loop().set_default_executor(helpers)
     server = NaiadServer(config, logs)
     stop = _stop_signal(server.discard_files)
     starting = asyncio.create_task(server.__aenter__(), name="start")
@@ -128,6 +136,10 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
     await starting
     await stopping
     await server.__aexit__(None, None, None)
+    if server.drained and not server.builder_ended:
+        server.discard_files()
+        # An engine's build cannot be interrupted, and would break when the engine's library is torn down.
+        os._exit(0)
     if not server.drained:
         server.discard_files()
         # A session that does not return cannot be joined; exiting normally would wait for it for ever.

@@ -11,9 +11,11 @@ from naiad.config.settings.grpc import GrpcConnectionSettings, GrpcSettings, Grp
 from naiad.config.settings.http import HttpSettings
 from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
 from naiad.config.settings.observability import LogSettings, MetricsSettings, TraceSettings
+from naiad.config.settings.profiling import ProfileSettings
 from naiad.config.settings.refusals import refusal
 from naiad.config.settings.repository import RepositorySettings, ServerSettings
 from naiad.config.settings.scheduling import SchedulingSettings
+from naiad.config.settings.tensorrt import TensorRtSettings
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ ENVIRONMENT_PREFIX = "NAIAD_"
 
 # pydantic validates the fields of the last base first, and metrics_address needs http_address.
 class ServerConfig(
+    ProfileSettings,
+    TensorRtSettings,
     SharedMemorySettings,
     SchedulingSettings,
     LimitSettings,

@@ -78,7 +78,7 @@ FIELDS: tuple[FieldSupport, ...] = (
     _honoured("batch_output"),
     _honoured("optimization.graph", "level -1 basic, 1 extended, 2 off, otherwise all"),
     _warned("optimization.priority", "instance threads run at normal priority"),
-    _warned("optimization.cuda", f"{_TENSORRT_ONLY}; for ONNX models set trt_cuda_graph_enable"),
+    _warned("optimization.cuda", f"{_TENSORRT_ONLY}; ONNX models have naiad.cuda_graphs"),
     _honoured("optimization.execution_accelerators"),
     _warned("optimization.input_pinned_memory.enable", _NO_HINT, default=True),
     _warned("optimization.output_pinned_memory.enable", _NO_HINT, default=True),

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from naiad.config.message_view import RUNTIME_PREFIX
+from naiad.config.runtime_keys import RUNTIME_KEYS
 from naiad.config.vision_config import (
     Alignment,
     ColorOrder,
@@ -48,7 +49,8 @@ DETECT_KEYS = (
 )
 EMBED_KEYS = ("naiad.embed.alignment", "naiad.embed.normalize", "naiad.embed.output")
 KEYS = ("naiad.task", *INPUT_KEYS, *DETECT_KEYS, *EMBED_KEYS)
-"""Every key that is read; any other one under `naiad.` is an error, save what the server itself reports."""
+"""Every key that a vision model may have; any other one under `naiad.` is an error, save the runtime's own
+(`RUNTIME_KEYS`) and what the server itself reports."""
 
 MAX_SIDE = 16_384
 MAX_FACES = 100_000
@@ -69,7 +71,7 @@ def read_vision_config(config: ModelConfig, *, layout_hint: Layout | None = None
     values = {
         key: value
         for key, value in config.parameters.items()
-        if key.startswith(PREFIX) and not key.startswith(RUNTIME_PREFIX)
+        if key.startswith(PREFIX) and not key.startswith(RUNTIME_PREFIX) and key not in RUNTIME_KEYS
     }
     if not values:
         return None
@@ -90,7 +92,7 @@ def _check_keys(values: Mapping[str, str]) -> None:
     for key in sorted(values):
         if key in KEYS:
             continue
-        nearest = difflib.get_close_matches(key, KEYS, n=1)
+        nearest = difflib.get_close_matches(key, (*KEYS, *RUNTIME_KEYS), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(KEYS)}"
         raise InvalidArgumentError(f"unknown parameter {key}: {hint}")
 

@@ -110,7 +110,8 @@ class InferResponse:
 
     `outputs` maps each requested output to an array of its full shape, sorted by name. `batch_size`
     is that of the batch the request ran in, `batch_reason` why that batch was formed. The batch held
-    `batch_requests` requests and `padding_rows` rows that stood empty, and `instance` ran it.
+    `batch_requests` requests and `padding_rows` rows that stood empty, and `instance` ran it. `batch_bucket`
+    is the size that it was filled up to, 0 where batches run as they are.
     """
 
     model: ModelKey
@@ -121,3 +122,4 @@ class InferResponse:
     instance: str = ""
     batch_requests: int = 1
     padding_rows: int = 0
+    batch_bucket: int = 0

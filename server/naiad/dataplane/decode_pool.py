@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from naiad.core.errors import ResourceExhaustedError
+from naiad.runtime.thread_names import name_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ class DecodePool:
     """A thread pool with a bounded backlog. `run` belongs to the event loop's thread."""
 
     def __init__(self, threads: int, max_pending: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="naiad-decode")
+        self._executor = ThreadPoolExecutor(threads, "naiad-decode", initializer=name_thread)
         self._max_pending = max_pending
         self._pending = 0
 

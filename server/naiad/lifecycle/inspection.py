@@ -95,7 +95,7 @@ class InstancesReport:
     """What runs the version: instance groups and the threads of one session.
 
     `active` are the instances that take requests; `count` has the passive ones too. `placement` says why they
-    run where they do, unless a fallback does.
+    run where they do, unless a fallback does, `layout` where their number and the threads come from.
     """
 
     groups: tuple[InstanceGroup, ...]
@@ -104,6 +104,7 @@ class InstancesReport:
     inter_op_threads: int
     active: tuple[InstanceReport, ...] = ()
     placement: str = ""
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class VersionPlan:
 
     `completed` names the config fields that were taken from the graph, `unserved_outputs` the graph's outputs
     that the config leaves out. `fallbacks` say which execution provider was asked for and is not used,
-    `notes` what was done to the graph and decided about instances.
+    `notes` what was done to the graph and decided about instances. `batch_buckets` are the sizes that batches
+    are filled up to, empty where they run as they are.
     """
 
     inputs: tuple[TensorReport, ...]
@@ -127,6 +129,7 @@ class VersionPlan:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     scheduling: SchedulingReport | None = None
+    batch_buckets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

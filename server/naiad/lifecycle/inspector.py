@@ -58,8 +58,13 @@ class Inspector:
         auto_complete: bool,
         default_max_batch_size: int,
         config_name: str = "",
+        measures: bool = False,
     ) -> None:
-        """Create an inspector; the arguments are those of `RepositoryLoader`."""
+        """Create an inspector; the arguments are those of `RepositoryLoader`.
+
+        `measures` says that a server would measure layouts; the inspector does not.
+        """
+        self._measures = measures
         self._config_name = config_name
         self._environment = environment
         self._budget = budget
@@ -176,6 +181,7 @@ class Inspector:
             environment=self._environment,
             budget=self._budget,
             complete=partial(self._complete, facts),
+            measures=self._measures,
         )
         self._check_beside_the_graph(facts, inspected.config)
         self._completed.setdefault(config.name, {})[version] = inspected.config

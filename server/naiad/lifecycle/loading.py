@@ -14,7 +14,9 @@ from naiad.config.vision_config import Task
 from naiad.core.errors import InvalidArgumentError
 from naiad.repository.labels import read_labels
 from naiad.repository.layout import model_file
-from naiad.runtime.loader import load_version, nothing_to_run
+from naiad.runtime.allocator import release_freed_memory
+from naiad.runtime.loaded import nothing_to_run
+from naiad.runtime.loader import load_version
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
 
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig
     from naiad.repository.layout import ModelFolder
-    from naiad.runtime.loader import LoadedVersion
+    from naiad.runtime.loaded import LoadedVersion
     from naiad.runtime.ort_environment import OrtEnvironment
+    from naiad.runtime.profiling import Profiles
+    from naiad.runtime.tensorrt.service import EngineService
     from naiad.runtime.threads import CpuBudget
+    from naiad.runtime.tuning_process import LayoutTuner
 
 
 VisionModel = Detector | Embedder
@@ -55,6 +60,9 @@ class RepositoryLoader:
         auto_complete: bool,
         default_max_batch_size: int,
         config_name: str = "",
+        tuner: LayoutTuner | None = None,
+        engines: EngineService | None = None,
+        profiles: Profiles | None = None,
     ) -> None:
         """Create a loader.
 
@@ -64,12 +72,18 @@ class RepositoryLoader:
             auto_complete: whether what a config leaves out is taken from the graph.
             default_max_batch_size: of a batchable model whose config names neither it nor tensors.
             config_name: `configs/NAME.pbtxt` is a model's config where there is such a file.
+            tuner: measures how many instances are best on the CPU; None leaves it at the rule.
+            engines: builds TensorRT's; None leaves all to CUDA.
+            profiles: of which models the engine writes profiles; None for none.
         """
         self._environment = environment
         self._budget = budget
         self._auto_complete = auto_complete
         self._default_max_batch_size = default_max_batch_size
         self._config_name = config_name
+        self._tuner = tuner
+        self._engines = engines
+        self._profiles = profiles
 
     def read_config(self, folder: ModelFolder, override: str | None = None) -> ModelConfig:
         """The model's config, not yet completed from a graph.
@@ -103,13 +117,20 @@ class RepositoryLoader:
             default_max_batch_size=self._default_max_batch_size,
             auto_complete=self._auto_complete,
         )
-        loaded = load_version(
-            model_file(folder, version, config),
-            config,
-            environment=self._environment,
-            budget=self._budget,
-            complete=complete,
-        )
+        try:
+            loaded = load_version(
+                model_file(folder, version, config),
+                config,
+                environment=self._environment,
+                budget=self._budget,
+                complete=complete,
+                tuner=self._tuner,
+            engines=self._engines,
+            profiles=self._profiles,
+            )
+        finally:
+            # Reading and optimising a graph takes half of its weights' size once more, and frees it here.
+            release_freed_memory()
         try:
             labels = class_labels(folder, loaded.config)
             return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
@@ -151,7 +172,7 @@ def _with_runtime(loaded: LoadedVersion) -> LoadedVersion:
     config = loaded.config
     parameters: dict[str, str] = {}
     if loaded.fallbacks:
-        parameters[RUNTIME_PREFIX + "execution_providers"] = ",".join(loaded.execution_providers)
+        parameters[RUNTIME_PREFIX + "execution_providers"] = ",".join(loaded.current_providers)
         parameters[RUNTIME_PREFIX + "fallbacks"] = "; ".join(loaded.fallbacks)
     message = with_instances(config.message, config.instance_groups, parameters)
     return replace(loaded, config=replace(config, message=message))

@@ -32,6 +32,7 @@ from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version_loader import VersionLoader, expected
 from naiad.lifecycle.works import ModelWorks
 from naiad.repository.layout import DUPLICATE, level_hint, list_folders
+from naiad.runtime.thread_names import name_thread
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class ModelManager(ModelRegistry):
         self.on_state: Callable[[], None] | None = None
         """Called whenever a version has changed its state; set by the one who tells the world."""
         self._roots = tuple(roots)
-        self._load_pool = ThreadPoolExecutor(load_threads, thread_name_prefix="naiad-load")
-        self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="naiad-look")
+        self._load_pool = ThreadPoolExecutor(load_threads, "naiad-load", initializer=name_thread)
+        self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, "naiad-look", initializer=name_thread)
         self._finder = SourceFinder(loader, roots)
         self._works = ModelWorks()
         self._retirement = Retirement(self._tell, left=self._forget_guest)
@@ -440,6 +441,11 @@ class ModelManager(ModelRegistry):
 
     async def _look(self, look: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._look_pool, look)
+
+    def layouts(self) -> dict[str, str]:
+        """Of each version that serves and has sessions: its instances and threads, in words."""
+        serving = sorted(self._serving(), key=lambda version: str(version.key))
+        return {str(each.key): each.layout_text for each in serving if each.instance_count}
 
     def _serving(self) -> list[ServingVersion]:
         return [

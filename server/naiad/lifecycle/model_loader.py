@@ -204,6 +204,7 @@ def _log_ready(serving: ServingVersion) -> None:
         "model version ready",
         model=str(serving.key),
         instances=serving.instance_count,
+        layout=serving.layout_reason,
         execution_providers=list(serving.execution_providers),
         took_ms=int(serving.load_seconds * 1_000),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from naiad.core.errors import NaiadError
     from naiad.core.tensors import InferRequest, InferResponse, ModelKey
     from naiad.lifecycle.loading import LoadedModel, VisionModel
+    from naiad.runtime.tensorrt.build import BuildStatus
     from naiad.scheduling.factory import Scheduler
     from naiad.telemetry.statistics import VersionStatistics
 
@@ -47,11 +48,6 @@ class ServingVersion:
         self.vision = model.vision
         self.model = model
         self.labels = model.labels
-        self.execution_providers = model.version.execution_providers
-        self.instance_providers = dict(
-            zip(model.version.instance_names, model.version.instance_providers, strict=True)
-        )
-        self.fallbacks = model.version.fallbacks
         self.scheduler = scheduler
         self.composed_of: tuple[ServingVersion, ...] = ()
         """Of an ensemble: the versions that run its steps now. Who holds it holds them too."""
@@ -64,6 +60,27 @@ class ServingVersion:
         self._closing: asyncio.Task[None] | None = None
 
     @property
+    def execution_providers(self) -> tuple[str, ...]:
+        """The execution providers in use now, first choice first."""
+        return self._loaded.current_providers
+
+    @property
+    def instance_providers(self) -> Mapping[str, str]:
+        """The execution provider that each instance prefers now."""
+        return self._loaded.current_instance_providers
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """One sentence for each execution provider that was asked for and is not used now."""
+        return self._loaded.current_fallbacks
+
+    @property
+    def engine_build(self) -> BuildStatus | None:
+        """How far TensorRT's engine is, None for a version that has none."""
+        engine = self._loaded.engine
+        return engine.build.status if engine is not None and engine.build is not None else None
+
+    @property
     def queued(self) -> int:
         """Requests that wait for an instance."""
         return self.scheduler.queued
@@ -71,7 +88,17 @@ class ServingVersion:
     @property
     def instance_count(self) -> int:
         """How many instances run its requests."""
-        return len(self._loaded.sessions)
+        return len(set(self._loaded.instance_names))
+
+    @property
+    def layout_text(self) -> str:
+        """How many instances with how many threads each, whether idle ones spin, and in a word why."""
+        return self._loaded.layout.text
+
+    @property
+    def layout_reason(self) -> str:
+        """Where the number of instances and the threads come from."""
+        return self._loaded.layout.reason
 
     @property
     def unanswered(self) -> int:
@@ -81,7 +108,10 @@ class ServingVersion:
     def acquire(self) -> ModelHandle:
         """Count one more user; an unload waits until all have released."""
         self._handles += 1
-        self._released.clear()
+        if self._handles == 1:
+            self._released.clear()
+        if not self.composed_of:
+            return ModelHandle(self)
         # Not only while a request runs: between this and `submit` an unload would close what its steps need.
         return ModelHandle(self, tuple(model.acquire() for model in self.composed_of))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import ModelKey
     from naiad.lifecycle.loading import LoadedModel
     from naiad.repository.layout import ModelFolder
-    from naiad.runtime.loader import LoadedVersion
+    from naiad.runtime.loaded import LoadedVersion
     from naiad.telemetry.statistics import VersionStatistics
 
 log = structlog.get_logger(__name__)
@@ -124,7 +124,9 @@ class VersionLoader:
         loaded = model.version
         try:
             statistics = self._new_statistics(loaded.config)
-            instances = [instance for instance in loaded.layout.instances if not instance.passive]
+            # By name: an instance on a GPU has several places to run a batch.
+            by_name = {instance.name: instance for instance in loaded.layout.instances}
+            instances = [by_name[name] for name in loaded.instance_names if name in by_name]
             self._parts.check(instances)
             scheduler = create_scheduler(
                 key,
@@ -144,6 +146,7 @@ class VersionLoader:
                 statistics=statistics,
                 max_queue_size=self._max_queue_size,
                 clock=self._clock,
+                is_even=loaded.is_even,
             )
         except BaseException:
             loaded.close()
@@ -154,6 +157,8 @@ class VersionLoader:
 def expected(model: str, error: Exception) -> NaiadError:
     """The error as one of ours; another kind is a bug, and the log gets all of it."""
     if isinstance(error, NaiadError):
+        # Its frames hold the model's bytes, and a version that failed keeps its error.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         return error
     log.error("failed to load", model=model, who="naiad developers", exc_info=error)
     return InternalError(f"{type(error).__name__}: {error}")

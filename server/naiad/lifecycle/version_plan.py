@@ -16,6 +16,7 @@ from naiad.lifecycle.inspection import (
     TensorReport,
     VersionPlan,
 )
+from naiad.runtime.buckets import batch_buckets
 from naiad.scheduling.explain import explain_scheduling
 from naiad.scheduling.factory import batch_policy
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from naiad.config.sequence_config import SequenceBatching
     from naiad.core.tensors import TensorSpec
     from naiad.runtime.layout import InstanceLayout
-    from naiad.runtime.loader import InspectedVersion
+    from naiad.runtime.loaded import InspectedVersion
 
 
 def plan_version(
@@ -58,7 +59,13 @@ def plan_version(
         warnings=tuple(sentence for sentence in completed.warnings if sentence not in config.warnings),
         notes=inspected.notes,
         scheduling=explain_scheduling(completed),
+        batch_buckets=_buckets(completed, inspected),
     )
+
+
+def _buckets(config: ModelConfig, inspected: InspectedVersion) -> tuple[int, ...]:
+    on_gpu = any(instance.gpu is not None for instance in inspected.layout.instances)
+    return batch_buckets(config, on_gpu=on_gpu).sizes
 
 
 def describe_batching(config: ModelConfig, fixed: tuple[TensorSpec, ...]) -> BatchingReport:
@@ -182,6 +189,7 @@ def _instances(config: ModelConfig, inspected: InspectedVersion) -> InstancesRep
         count=len(layout.instances),
         intra_op_threads=layout.intra_op_threads,
         inter_op_threads=layout.inter_op_threads,
+        layout=layout.reason,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import threading
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -14,6 +16,9 @@ _MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024
 _TRIM_THRESHOLD_BYTES = 512 * 1024 * 1024
 # By default each thread soon has a heap of its own, and each keeps the largest that it ever held.
 _ARENAS = 2
+# glibc's own threshold, for as long as memory is released, and a block whose `free` makes it look at that.
+_RELEASING_THRESHOLD_BYTES = 128 * 1024
+_RELEASING_BLOCK_BYTES = 128 * 1024
 
 
 def keep_memory_warm() -> bool:
@@ -29,7 +34,7 @@ def keep_memory_warm() -> bool:
     """
     if not _is_glibc():
         return False
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     # mallopt answers 1 for success.
     mmap_set = libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES) == 1
     trim_set = libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES) == 1
@@ -40,12 +45,45 @@ def keep_memory_warm() -> bool:
 def release_freed_memory() -> bool:
     """Give all that is free on glibc's heaps back to the kernel, after something large has gone for good.
 
-    Takes about 50 ms for each free gigabyte, and the next requests pay for their pages once.
+    Takes about 50 ms for each free gigabyte, and the next requests pay for their pages once. Call it in a
+    thread that may wait.
 
     Returns:
         Whether there was any; False where the C library is not glibc.
     """
-    return _is_glibc() and ctypes.CDLL(None).malloc_trim(0) == 1
+    if not _is_glibc():
+        return False
+    libc = _libc()
+    released = bool(libc.malloc_trim(0) == 1)
+    _release_tops(libc)
+    return released
+
+
+def _release_tops(libc: ctypes.CDLL) -> None:
+    """Release the end of the heaps that threads have, up to 64 MiB, which `malloc_trim` leaves alone.
+
+    glibc gives that back when a thread of the heap frees a block while more than the threshold is free there.
+    New threads get the heaps in turn, so that as many threads as there are heaps reach each one.
+    """
+    libc.mallopt(_M_TRIM_THRESHOLD, _RELEASING_THRESHOLD_BYTES)
+    try:
+        for _ in range(_ARENAS):
+            thread = threading.Thread(
+                target=lambda: libc.free(libc.malloc(_RELEASING_BLOCK_BYTES)), name="naiad-release"
+            )
+            thread.start()
+            thread.join()
+    finally:
+        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """The C library; each new handle would be a cycle of references of its own."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = (ctypes.c_void_p,)
+    return libc
 
 
 def _is_glibc() -> bool:

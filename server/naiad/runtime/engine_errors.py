@@ -7,6 +7,7 @@ import re
 from naiad.core.errors import InternalError, InvalidArgumentError, NaiadError
 
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : (\d+) : [A-Z_]+ : ")
+_BOUND = "Error in execution: "  # of a bound run, whose code the engine's bindings leave out
 _SUFFIXES = r"\.(?:cc|cpp|cu|cuh|h|hpp|inc):\d+ "
 # A path with line, then the signature of the function: return type, name, arguments, qualifiers.
 _SIGNED_PLACE = re.compile(
@@ -18,6 +19,7 @@ _BARE_PLACE = re.compile(r"\b\w+" + _SUFFIXES + r"\w+ ")
 
 def clean_message(text: str) -> str:
     """The engine's text on one line, without source places; its code is told as Triton tells it."""
+    text = text.removeprefix(_BOUND)
     code = _PREFIX.search(text)
     for pattern in (_PREFIX, _SIGNED_PLACE, _BARE_PLACE):
         text = pattern.sub("", text)

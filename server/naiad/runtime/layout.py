@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from naiad.runtime.session_settings import SessionSettings
     from naiad.runtime.threads import CpuBudget
 
-MAX_CPU_INSTANCES = 4
-"""More instances than this add little: each holds a batch, and the pool's threads do the rest."""
+_SPINNING = "session.intra_op.allow_spinning"
+
+RULE_INSTANCES = 4
+"""Instances on the CPU where nothing was measured: the pool's threads do the rest."""
+
+
+class MeasuredLayout(NamedTuple):
+    """The number of instances that a measurement found best, and the sentence that says so."""
+
+    instances: int
+    reason: str
 
 
 class Instance(NamedTuple):
@@ -39,7 +48,9 @@ class InstanceLayout:
     """The instances of a model.
 
     `groups` are the config's, or the server's choice, with every name, kind and count filled in. The thread
-    counts are those of one session, which the instances on the CPU share. `notes` are sentences for the log.
+    counts are those of one session, which the instances on the CPU share. `notes` are sentences for the log,
+    `reason` says where counts and threads come from; `spins` whether idle threads of the session burn CPU
+    while they wait, as the config may ask.
     """
 
     groups: tuple[InstanceGroup, ...]
@@ -47,6 +58,16 @@ class InstanceLayout:
     intra_op_threads: int
     inter_op_threads: int
     notes: tuple[str, ...]
+    reason: str = ""
+    spins: bool = False
+
+    @property
+    def text(self) -> str:
+        """Instances, CPU threads each, whether idle ones spin, and in a word why: `2 x 1, no spin, rule`."""
+        count = len(self.active)
+        each = 1 + (self.intra_op_threads - 1) / count
+        spin = "spin" if self.spins and self.intra_op_threads > 1 else "no spin"
+        return f"{split_text(count, count * each)}, {spin}, {self.reason.partition(':')[0]}"
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -54,22 +75,31 @@ class InstanceLayout:
         return tuple(instance.name for instance in self.instances if not instance.passive)
 
 
-def plan_instances(config: ModelConfig, plan: ProviderPlan, budget: CpuBudget) -> InstanceLayout:
+def plan_instances(
+    config: ModelConfig, plan: ProviderPlan, budget: CpuBudget, *, measured: MeasuredLayout | None = None
+) -> InstanceLayout:
     """Lay out the instances of a model.
 
-    Counts that the config names are obeyed. Otherwise a GPU has one instance, and the CPU one for each thread
-    of the budget up to four: on small models two callers with a thread each do twice the work of one caller
-    with two.
+    Counts that the config names are obeyed. Otherwise a GPU has one instance, and the CPU what was measured
+    or, where nothing was, one for each thread of the budget up to four: on small models two callers with a
+    thread each do twice the work of one caller with two.
 
     The instances on the CPU share one session and its pool of threads. A running instance is itself one of
     the threads, so the pool adds what the budget holds beyond one thread an instance.
+
+    Args:
+        config: the model's.
+        plan: the execution providers, which say whether there is a GPU.
+        budget: the CPU threads that may be busy at once.
+        measured: the instances that were found best, where `is_open` says that the config leaves it open.
 
     Raises:
         InvalidArgumentError: a group names a GPU that is not visible, every group is passive, or a thread
             count is not one.
     """
     settings = read_session_settings(config)
-    groups = tuple(_groups(config, plan, _cpu_instances(settings, budget)))
+    count = measured.instances if measured else _cpu_instances(settings, budget)
+    groups = tuple(_groups(config, plan, count))
     if groups and all(group.passive for group in groups):
         raise InvalidArgumentError(
             f"every instance group of model {config.name} is passive: no instance would take requests"
@@ -83,13 +113,47 @@ def plan_instances(config: ModelConfig, plan: ProviderPlan, budget: CpuBudget) -
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
         notes=(*settings.notes, *_notes(config, settings, budget, cpu_count)),
+        reason=measured.reason if measured else _reason(config, settings, budget, cpu_count),
+        spins=settings.entries.get(_SPINNING) == "1",
     )
+
+
+def is_open(config: ModelConfig) -> bool:
+    """Whether the server may choose how many instances of the model share the CPU threads.
+
+    Instances of a sequence model hold sequences, so their number must not depend on a measurement; in
+    parallel mode the threads are split in another way.
+    """
+    settings = read_session_settings(config)
+    groups = config.instance_groups
+    named = any(group.count > 0 or group.passive for group in groups) or len(groups) > 1
+    return not (
+        named or settings.intra_op_threads or settings.parallel or config.sequence_batching is not None
+    )
+
+
+def candidates(threads: int, *, most: int) -> tuple[int, ...]:
+    """Numbers of instances that are worth trying for so many CPU threads: all of them, half, … 1.
+
+    Args:
+        threads: of the budget.
+        most: instances that memory has room for, at least 1.
+    """
+    counts = [threads]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    return tuple(count for count in counts if count <= most)
+
+
+def split_text(instances: int, threads: float) -> str:
+    """So many instances and what each has of the threads: `4 x 2`."""
+    return f"{instances} x {max(1.0, threads / instances):.3g}"
 
 
 def _cpu_instances(settings: SessionSettings, budget: CpuBudget) -> int:
     """As many as the budget feeds; with threads named by the config, as many such sessions as fit."""
     named = settings.intra_op_threads or 1
-    return max(1, min(budget.threads // named, MAX_CPU_INSTANCES))
+    return max(1, min(budget.threads // named, RULE_INSTANCES))
 
 
 def _threads(settings: SessionSettings, budget: CpuBudget, cpu_count: int) -> tuple[int, int]:
@@ -155,9 +219,22 @@ def _notes(
             f"intra_op_thread_count is {threads} and no instance_group is named: "
             f"{cpu_count} instances for {budget.threads} CPU threads"
         )
+    if settings.entries.get(_SPINNING) == "1":
+        yield (
+            f"idle threads spin ({_SPINNING}): they take the CPU from the server's other threads and models"
+        )
     busy = cpu_count + (threads or 1) - 1
     if busy > budget.threads:
         yield (
             f"{cpu_count} instances sharing a pool of {threads or 1} threads want {busy} CPUs, "
             f"the budget is {budget.threads} ({budget.reason})"
         )
+
+
+def _reason(config: ModelConfig, settings: SessionSettings, budget: CpuBudget, cpu_count: int) -> str:
+    if not cpu_count:
+        return "GPU: its instances need the CPU only to be fed"
+    if any(group.count > 0 for group in config.instance_groups) or settings.intra_op_threads:
+        return "config: its instance_group and intra_op_thread_count are obeyed"
+    each = "one instance a CPU thread" + f" up to {RULE_INSTANCES}" * (budget.threads > RULE_INSTANCES)
+    return f"rule: {each}"

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import CancelledError, UnsupportedError
+from naiad.core.errors import CancelledError, NaiadError, UnsupportedError
+from naiad.runtime.cuda.graph_options import captures_graphs, with_cuda_graphs
 from naiad.runtime.engine_errors import clean_message, open_error, run_error
 from naiad.runtime.engine_types import tensor_spec
+from naiad.runtime.onnx_binding import NO_GRAPH, OnnxBinding
 from naiad.runtime.ort_environment import import_onnxruntime
-from naiad.runtime.providers import CPU, GPU_PROVIDERS
+from naiad.runtime.providers import CPU, CUDA, GPU_PROVIDERS
 from naiad.runtime.session_settings import read_session_settings
 from naiad.runtime.text import to_bytes, to_texts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import Array, Tensors, TensorSpec
     from naiad.runtime.graph import PreparedModel
+    from naiad.runtime.onnx_binding import Place
     from naiad.runtime.providers import Provider, ProviderPlan
     from naiad.runtime.session_settings import SessionSettings
 
@@ -39,6 +43,9 @@ class OnnxSession:
         unranked: Collection[str] = (),
         dropped: Mapping[str, str] | None = None,
         arena_shrinkage: str | None = None,
+        captures: bool = False,
+        notes: Sequence[str] = (),
+        profiled: bool = False,
     ) -> None:
         """Wrap an `onnxruntime.InferenceSession`.
 
@@ -47,6 +54,9 @@ class OnnxSession:
             unranked: inputs and outputs whose shape is unknown; the engine shows them as scalars.
             dropped: the planned providers that are not used, with the reason.
             arena_shrinkage: devices whose memory arena shrinks after each run.
+            captures: whether runs can become CUDA graphs; those of `run` never do.
+            notes: what was decided on opening it.
+            profiled: whether it writes a profile, which ends when it is closed.
 
         Raises:
             UnsupportedError: an input or output is not a tensor of one of the protocol's datatypes.
@@ -63,6 +73,9 @@ class OnnxSession:
         self._ort = import_onnxruntime()
         self._errors = _engine_errors(self._ort)
         self._arena_shrinkage = arena_shrinkage
+        self.captures = captures
+        self.notes = tuple(notes)
+        self._profiled = profiled
         self._run_options = self._new_run_options()
         self._text_inputs = _names(self._inputs, DataType.BYTES)
         self._bf16_inputs = _names(self._inputs, DataType.BF16)
@@ -108,20 +121,41 @@ class OnnxSession:
                 return dict(zip(outputs, self._session.run(outputs, feeds, options), strict=True))
             return self._run_converting(feeds, outputs, options)
         except self._errors as error:
-            if options.terminate:
-                raise CancelledError("the run was ended: nobody waited for it any more") from None
-            raise run_error(error) from error
+            raise _told(error, options) from error
 
     def for_instance(self) -> OnnxInstanceSession:
         """This session with run options of the instance's own."""
         return OnnxInstanceSession(self, self._new_run_options())
 
+    def bind(
+        self, inputs: Sequence[Place], outputs: Sequence[Place | str], device: tuple[str, int], graph: int
+    ) -> OnnxBinding:
+        """Fix where the tensors lie for all further runs of one shape.
+
+        Args:
+            inputs: every input of the graph.
+            outputs: the outputs; of those given as a name alone the engine allocates the memory in each run.
+            device: the engine's name of the memory's kind, and its number.
+            graph: the CUDA graph that the run becomes, counted from 1; `NO_GRAPH` for none.
+
+        Raises:
+            NaiadError: the engine refuses.
+        """
+        binding = OnnxBinding(self._session, self._new_run_options(graph), self._errors, _told)
+        binding.bind(inputs, outputs, device)
+        return binding
+
     def close(self) -> None:
-        """Free the graph. Safe to call twice."""
+        """Free the graph, and write its profile where there is one. Safe to call twice."""
+        if self._profiled and self._session is not None:
+            self._session.end_profiling()
         self._session = None
 
-    def _new_run_options(self) -> Any:
+    def _new_run_options(self, graph: int = NO_GRAPH) -> Any:
         options = self._ort.RunOptions()
+        if self.captures:
+            # A graph replays the addresses that it was captured with: only bound runs may become one.
+            options.add_run_config_entry("gpu_graph_id", str(graph))
         if self._arena_shrinkage is not None:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", self._arena_shrinkage)
         return options
@@ -196,6 +230,8 @@ def open_session(
     inter_op_threads: int,
     *,
     spin: bool = False,
+    graphs: bool = False,
+    profile: Path | None = None,
 ) -> OnnxSession:
     """Open a session with the first providers of the plan that work.
 
@@ -208,6 +244,8 @@ def open_session(
         intra_op_threads: threads within an operator, the caller's own included.
         inter_op_threads: threads across operators; used in parallel execution mode only.
         spin: let idle threads burn CPU in wait of work: only where one session has the machine for itself.
+        graphs: let runs on CUDA become CUDA graphs, if the model suits; `OnnxSession.captures` says whether.
+        profile: where to write a profile of all runs: the start of the file's path.
 
     Raises:
         InvalidArgumentError: the engine refuses the model, or a parameter is wrong.
@@ -218,11 +256,20 @@ def open_session(
     errors = _engine_errors(ort)
     remaining = list(plan.providers)
     dropped: dict[str, str] = {}
+    notes: list[str] = []
     while True:
         options = _session_options(ort, settings, prepared, intra_op_threads, inter_op_threads, spin=spin)
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        graphs = graphs and remaining[0].name == CUDA
         try:
-            session = _create(ort, prepared, options, remaining)
+            session = _create(ort, prepared, options, with_cuda_graphs(remaining) if graphs else remaining)
         except errors as error:
+            if graphs:
+                graphs = False
+                notes.append(f"no CUDA graphs: {clean_message(str(error))}")
+                continue
             if remaining[0].name == CPU:
                 raise open_error(error) from error
             dropped[remaining.pop(0).name] = clean_message(str(error))
@@ -233,6 +280,10 @@ def open_session(
             unranked=prepared.unranked,
             dropped=dropped,
             arena_shrinkage=settings.arena_shrinkage,
+            captures=captures_graphs(session.get_provider_options()),
+            # A provider that cannot be had at all has nothing to say about graphs.
+            notes=notes if CUDA in session.get_providers() else (),
+            profiled=profile is not None,
         )
 
 
@@ -276,7 +327,8 @@ def _session_options(
     options.execution_mode = mode.ORT_PARALLEL if settings.parallel else mode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, settings.optimization)
     options.enable_cpu_mem_arena = settings.memory_arena
-    options.enable_mem_pattern = settings.memory_pattern
+    pattern = settings.memory_pattern
+    options.enable_mem_pattern = not prepared.has_free_dims if pattern is None else pattern
     entries = {
         "session.intra_op.allow_spinning": str(int(spin)),
         "session.inter_op.allow_spinning": str(int(spin)),
@@ -296,6 +348,13 @@ def _engine_errors(ort: Any) -> tuple[type[Exception], ...]:
         value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
     ]
     return (*own, ValueError, RuntimeError, TypeError)
+
+
+def _told(error: Exception, options: Any) -> NaiadError:
+    """What to raise for what a run raised."""
+    if options.terminate:
+        return CancelledError("the run was ended: nobody waited for it any more")
+    return run_error(error)
 
 
 def _names(specs: Sequence[TensorSpec], datatype: DataType) -> frozenset[str]:

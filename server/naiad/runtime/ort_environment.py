@@ -22,7 +22,7 @@ from naiad.runtime.providers import CUDA, TENSORRT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 _CUDA_DRIVER = "libcuda.so.1"
 _TENSORRT_PACKAGE = "tensorrt_libs"
@@ -130,8 +130,8 @@ def _wheel_warnings() -> Iterator[str]:
     installed = [name for name in _WHEELS if _version(name)]
     if len(installed) > 1:
         yield (
-            f"{' and '.join(installed)} are both installed and overwrite each other's files: "
-            "uninstall both, then install naiad[cpu] or naiad[gpu]"
+            f"{' and '.join(installed)} are all installed and overwrite each other's files: "
+            "uninstall all of them, then install one of naiad[cpu], naiad[gpu] and naiad[openvino]"
         )
 
 

@@ -1,4 +1,4 @@
-"""Options of each execution provider from a model config's accelerator parameters. Pure tables."""
+"""Options of the CUDA provider from a model config's accelerator parameters. Pure tables."""
 
 from __future__ import annotations
 
@@ -9,57 +9,18 @@ from naiad.core.errors import InvalidArgumentError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PRECISIONS: dict[str, dict[str, str]] = {
-    "FP32": {},
-    "FP16": {"trt_fp16_enable": "1"},
-    "BF16": {"trt_bf16_enable": "1"},
-    "INT8": {"trt_int8_enable": "1"},
-}
-
-_TENSORRT_RENAMED = {
-    "max_workspace_size_bytes": "trt_max_workspace_size",
-    "int8_calibration_table_name": "trt_int8_calibration_table_name",
-    "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
-}
-
-_TENSORRT_AS_IS = frozenset(
-    f"trt_{name}"
-    for name in (
-        "max_partition_iterations",
-        "min_subgraph_size",
-        "dla_enable",
-        "dla_core",
-        "engine_cache_enable",
-        "engine_cache_path",
-        "engine_cache_prefix",
-        "dump_subgraphs",
-        "force_sequential_engine_build",
-        "context_memory_sharing_enable",
-        "layer_norm_fp32_fallback",
-        "timing_cache_enable",
-        "timing_cache_path",
-        "force_timing_cache",
-        "detailed_build_log",
-        "build_heuristics_enable",
-        "sparsity_enable",
-        "builder_optimization_level",
-        "auxiliary_streams",
-        "tactic_sources",
-        "profile_min_shapes",
-        "profile_max_shapes",
-        "profile_opt_shapes",
-        "cuda_graph_enable",
-        "dump_ep_context_model",
-        "ep_context_file_path",
-        "ep_context_embed_mode",
-    )
-)
+CUDA_GRAPH_OPTION = "enable_cuda_graph"
+"""Set where a session is opened, which knows whether its model can be captured; see `runtime/cuda`."""
 
 _CUDA_DEFAULTS = {
     # The engine's own default tries every algorithm for each new shape: seconds instead of milliseconds.
     "cudnn_conv_algo_search": "HEURISTIC",
+    # What a shape's best algorithm needs: without it the search is kept to 32 MB.
+    "cudnn_conv_use_max_workspace": "1",
     # Shapes are warmed before traffic comes, so the arena settles at their need instead of doubling past it.
     "arena_extend_strategy": "kSameAsRequested",
+    # A second stream for the engine's own copies has raced with the first; ours go by our streams.
+    "do_copy_in_default_stream": "1",
 }
 
 # Addresses inside the process: a number from a config file cannot be one.
@@ -82,39 +43,14 @@ _CUDA_PARAMETER_VALUES: dict[str, dict[str, str]] = {
 _CUDA_MEMORY_LIMIT = "gpu_mem_limit"
 
 
-def tensorrt_options(parameters: Mapping[str, str], *, gpu: int) -> dict[str, str]:
-    """The TensorRT provider's options from the parameters of the `tensorrt` accelerator.
-
-    Raises:
-        InvalidArgumentError: a key or the precision is unknown.
-        UnsupportedError: a key would load code from the config's word.
-    """
-    options = {"device_id": str(gpu)}
-    for key, value in parameters.items():
-        if key == "precision_mode":
-            options |= _precision(value)
-        elif key == "trt_extra_plugin_lib_paths":
-            raise UnsupportedError(
-                f"'{key}' loads libraries named by a config ('{value}') and is not offered"
-            )
-        elif key in _TENSORRT_AS_IS:
-            options[key] = value
-        elif key in _TENSORRT_RENAMED:
-            options[_TENSORRT_RENAMED[key]] = value
-        else:
-            raise InvalidArgumentError(
-                f"unknown parameter '{key}' is provided for TensorRT Execution Accelerator"
-            )
-    return options
-
-
 def cuda_options(
     accelerator: Mapping[str, str], parameters: Mapping[str, str], *, gpu: int
 ) -> dict[str, str]:
     """The CUDA provider's options: our defaults, then the deprecated parameters, then the accelerator's.
 
     Args:
-        accelerator: parameters of the `cuda` accelerator, handed on as they are; empty if there is none.
+        accelerator: parameters of the `cuda` accelerator, handed on as they are, save `enable_cuda_graph`,
+            which means `naiad.cuda_graphs`; empty if there is none.
         parameters: the model config's own parameters, of which the deprecated CUDA ones are read.
         gpu: the device; a `device_id` in the accelerator does not override the instance group.
 
@@ -126,16 +62,8 @@ def cuda_options(
         raise UnsupportedError(
             f"CUDA parameter '{addresses[0]}' needs an address inside the server; no config can know one"
         )
-    return _CUDA_DEFAULTS | _deprecated_cuda(parameters) | dict(accelerator) | {"device_id": str(gpu)}
-
-
-def _precision(value: str) -> dict[str, str]:
-    try:
-        return _PRECISIONS[value.upper()]
-    except KeyError:
-        raise InvalidArgumentError(
-            f"unsupported precision mode '{value}' is requested, expected one of {', '.join(_PRECISIONS)}"
-        ) from None
+    named = {key: value for key, value in accelerator.items() if key != CUDA_GRAPH_OPTION}
+    return _CUDA_DEFAULTS | _deprecated_cuda(parameters) | named | {"device_id": str(gpu)}
 
 
 def _deprecated_cuda(parameters: Mapping[str, str]) -> dict[str, str]:

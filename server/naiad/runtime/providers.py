@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from naiad.config.model_config import InstanceKind
 from naiad.core.errors import InvalidArgumentError
-from naiad.runtime.provider_options import cuda_options, tensorrt_options
+from naiad.runtime.provider_options import cuda_options
+from naiad.runtime.tensorrt.options import tensorrt_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ _CPU_ACCELERATORS = frozenset({"openvino"})
 _INSTALL = {
     TENSORRT: "install naiad[tensorrt]",
     CUDA: "install naiad[gpu] in place of naiad[cpu]",
-    OPENVINO: "install an onnxruntime built with OpenVINO",
+    OPENVINO: "install naiad[openvino] in place of naiad[cpu]",
 }
 
 
@@ -60,6 +61,14 @@ class ProviderPlan:
     def on_gpu(self) -> bool:
         """Whether the first choice runs on a GPU."""
         return self.providers[0].name in GPU_PROVIDERS
+
+    def find(self, name: str) -> Provider | None:
+        """The provider of that name, or None."""
+        return next((provider for provider in self.providers if provider.name == name), None)
+
+    def without(self, name: str) -> ProviderPlan:
+        """The same plan without that provider."""
+        return replace(self, providers=tuple(each for each in self.providers if each.name != name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,9 @@ def plan_providers(
     on_gpu = _wants_gpu(config, kinds, machine)
     candidates = gpu_candidates if on_gpu else cpu_candidates
     obstacles = {provider.name: machine.obstacle(provider.name) for provider in candidates}
+    if on_gpu and obstacles.get(CUDA) and TENSORRT in obstacles:
+        without_cuda = "CUDA, which serves until its engine is built, is not there"
+        obstacles[TENSORRT] = obstacles[TENSORRT] or without_cuda
     kept = tuple(provider for provider in candidates if obstacles[provider.name] is None)
     fallbacks = [f"{name} is not used by '{config.name}': {why}" for name, why in obstacles.items() if why]
     if on_gpu:

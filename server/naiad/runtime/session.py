@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from naiad.core.tensors import Array, Tensors, TensorSpec
 
 
@@ -65,4 +67,31 @@ class InstanceSessions(Protocol):
 
     def for_instance(self) -> TerminableSession:
         """What one instance runs. It lives no longer than the session, which stays its owner's to close."""
+        ...
+
+
+@runtime_checkable
+class BatchSlots(Protocol):
+    """A session that has a place for its inputs and runs a few batch sizes only. Of one instance's thread.
+
+    What lies in a place already is not copied once more when it runs.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes that ever run, ascending; empty where batches run at the size they have."""
+        ...
+
+    def slot(
+        self, name: str, rows: int, row_shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> Array | None:
+        """The place of an input of the next batch, `[rows, *row_shape]`; None if it has none for such.
+
+        It is valid until the next `run` is over. The rows may have another shape of as many elements than
+        the graph's.
+        """
+        ...
+
+    def bucket_for(self, rows: int) -> int:
+        """The batch size that a batch of `rows` runs at; the rows between are padding."""
         ...

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, MutableMapping
+
+LIBRARY_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What numpy's and OpenCV's linear algebra reads when it is loaded."""
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROC_CGROUP = Path("/proc/self/cgroup")
@@ -22,6 +25,26 @@ class CpuBudget:
 
     threads: int
     reason: str
+
+
+def bound_library_threads(environment: MutableMapping[str, str]) -> None:
+    """Let libraries of linear algebra start no threads, unless the operator has said how many.
+
+    Each would start one for every CPU of the host when it is imported, and keep them. What a server computes
+    with them is a few numbers a picture, in decode threads that are many already. Call it before numpy is
+    imported.
+    """
+    for name in LIBRARY_VARIABLES:
+        environment.setdefault(name, "1")
+
+
+def helper_threads(budget: CpuBudget) -> int:
+    """How many threads do what would hold up the event loop: inflating, large JSON, digests, closing.
+
+    Those that compute are bounded by the budget. Two more may wait for a model's last run to end, and hold
+    up nobody.
+    """
+    return budget.threads + 2
 
 
 class _Quota(NamedTuple):

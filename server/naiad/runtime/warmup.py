@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from naiad.config.sequence_config import OldestStrategy
-from naiad.config.vision_config import ColorOrder, Layout
 from naiad.core.datatypes import DataType, zeros
 from naiad.core.errors import NaiadError
 from naiad.core.tensors import WILDCARD
 from naiad.runtime.ragged import as_ragged
+from naiad.runtime.session import BatchSlots
+from naiad.runtime.shapes import declared_shapes, expected_dims, graph_dims
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from naiad.config.model_config import ModelConfig, TensorConfig
-    from naiad.config.vision_config import InputConfig
     from naiad.core.tensors import Array
     from naiad.runtime.session import Session
 
@@ -51,6 +51,8 @@ class WarmupReport:
 def warm_up(session: Session, config: ModelConfig, *, done: Collection[int] = ()) -> WarmupReport:
     """Run zeros through the session at batch size 1, each preferred one and the largest, in rising order.
 
+    Where batches are filled up to a few sizes, it runs each of those instead: no other ever comes.
+
     Dimensions of any size take the vision config's picture size where there is one, else 1. Optional inputs
     are left out. Takes as long as the runs do: call it from a thread that may wait.
 
@@ -63,11 +65,12 @@ def warm_up(session: Session, config: ModelConfig, *, done: Collection[int] = ()
     inputs = [tensor for tensor in config.inputs if not tensor.optional]
     if config.sequence_batching is not None:
         inputs += config.sequence_batching.inputs
-    guessed = any(WILDCARD in _graph_dims(tensor) for tensor in inputs)
+    guessed = any(WILDCARD in graph_dims(tensor) for tensor in inputs)
     text = any(tensor.datatype is DataType.BYTES for tensor in inputs)
     runs: list[WarmupRun] = []
     failures: list[str] = []
-    for batch_size in sorted(set(_batch_sizes(config)).difference(done)):
+    sizes = session.sizes if isinstance(session, BatchSlots) else ()
+    for batch_size in sorted(set(sizes or _batch_sizes(config)).difference(done)):
         shapes = {tensor.name: _shape(config, tensor, batch_size) for tensor in inputs}
         feeds = {tensor.name: zeros(tensor.datatype, shapes[tensor.name]) for tensor in inputs}
         feeds |= server_inputs(config, batch_size)
@@ -129,28 +132,10 @@ def _correlation_ids(config: ModelConfig, batch_size: int) -> dict[str, Array]:
     }
 
 
-def _graph_dims(tensor: TensorConfig) -> tuple[int, ...]:
-    return tensor.dims if tensor.reshape is None else tensor.reshape
-
-
 def _shape(config: ModelConfig, tensor: TensorConfig, batch_size: int) -> tuple[int, ...]:
-    dims = _graph_dims(tensor)
-    if config.vision is not None and config.vision.input.tensor == tensor.name:
-        dims = _with_picture_size(dims, config.vision.input)
+    dims = expected_dims(config, tensor, declared_shapes(config))
     filled = tuple(1 if dim == WILDCARD else dim for dim in dims)
     return (batch_size, *filled) if config.max_batch_size > 0 else filled
-
-
-def _with_picture_size(dims: tuple[int, ...], picture: InputConfig) -> tuple[int, ...]:
-    """Fill the last three dimensions of a picture input; what is before them is a batch of one."""
-    if len(dims) < 3:
-        return dims
-    channels = 1 if picture.color is ColorOrder.GRAY else 3
-    size: tuple[int | None, ...] = (channels, picture.height, picture.width)
-    if picture.layout is Layout.NHWC:
-        size = (picture.height, picture.width, channels)
-    known = zip(dims[-3:], size, strict=True)
-    return (*dims[:-3], *(dim if dim != WILDCARD or fill is None else fill for dim, fill in known))
 
 
 def _describe(shapes: dict[str, tuple[int, ...]]) -> str:

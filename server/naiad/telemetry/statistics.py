@@ -116,9 +116,9 @@ class VersionStatistics:
 
     The five `…_counts` are histograms over `LATENCY_BOUNDS_NS`, one count a bucket and a last one for what is
     longer: of answered requests (`request`, `queue`) and of executions (`compute_…`), where a batch of eight
-    counts once. `batch_reasons` counts executions by why their batch was formed. `first_response` and
-    `summaries` are None unless they are asked for, `cache` unless whoever gave the version a response cache
-    has set it.
+    counts once. `batch_reasons` counts executions by why their batch was formed, `padding_rows` the rows of
+    their batches that no request filled. `first_response` and `summaries` are None unless they are asked for,
+    `cache` unless whoever gave the version a response cache has set it.
     """
 
     __slots__ = (
@@ -141,6 +141,7 @@ class VersionStatistics:
         "first_response",
         "inference_count",
         "last_inference_ms",
+        "padding_rows",
         "queue_counts",
         "refusals",
         "request_counts",
@@ -177,6 +178,7 @@ class VersionStatistics:
         self.summaries = LatencySummaries() if summaries else None
         self.cache: CacheStatistics | None = None
         self.terminated_count = 0
+        self.padding_rows = 0
         self.wasted_items = 0
         self.wasted_ns = 0
         self._success_count = 0

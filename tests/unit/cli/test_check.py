@@ -114,7 +114,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
         *("max_queue_size", "fixed_tensors", "explanation"),
     }
     assert set(plan["instances"]) == {
-        *("groups", "count", "intra_op_threads", "inter_op_threads", "active", "placement"),
+        *("groups", "count", "intra_op_threads", "inter_op_threads", "active", "placement", "layout"),
     }
     assert set(plan["vision"]) == {"task", "input", "detect", "embed"}
     assert plan["vision"]["task"] == "embed"
@@ -249,3 +249,11 @@ def test_a_detector_of_the_assets_is_described_with_its_head(tmp_path: Path, ass
     assert (
         "Each request runs alone: the graph's first dimension is fixed or absent in 'input'" in result.stdout
     )
+
+
+def test_where_the_layout_comes_from_is_told_and_nothing_is_measured(tmp_path: Path) -> None:
+    add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG)
+    (told,) = (line for line in lines(check(tmp_path, "--cpu-threads", 2)) if line.startswith("layout"))
+    assert told.startswith("layout rule: one instance a CPU thread; a server measures others at load")
+    off = lines(check(tmp_path, "--cpu-threads", 2, "--measure-layout", "false"))
+    assert "layout rule: one instance a CPU thread" in off

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.!+]*")
 # They replace the engine of `cpu`, so one environment, and one resolution, cannot hold both.
-OTHER_ENGINES = {"gpu", "tensorrt"}
+OTHER_ENGINES = {"gpu", "openvino", "tensorrt"}
 
 
 @pytest.fixture(scope="module")

@@ -55,3 +55,36 @@ def test_freed_memory_stays_until_it_is_released() -> None:
     kept, released = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert int(kept) < 20 * 2**20
     assert int(released) > 190 * 2**20
+
+
+THREADS_HEAP = """
+import threading
+from naiad.runtime.allocator import keep_memory_warm, release_freed_memory
+assert keep_memory_warm()
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+def load():
+    weights = [bytearray(3 * 2**20) for _ in range(10)]
+    del weights
+    freed.wait()
+    ended.wait()
+before, freed, ended = resident(), threading.Barrier(5), threading.Event()
+threads = [threading.Thread(target=load) for _ in range(4)]
+for thread in threads:
+    thread.start()
+freed.wait()
+kept = resident() - before
+release_freed_memory()
+print(kept, resident() - before)
+ended.set()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these heaps")
+def test_what_threads_have_freed_is_released_too() -> None:
+    """The end of a thread's heap, which `malloc_trim` leaves alone: four threads share two heaps."""
+    command = [sys.executable, "-c", THREADS_HEAP]
+    kept, left = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(kept) > 25 * 2**20
+    assert int(left) < 2 * 2**20

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from support.runtime import CPU_PLAN, config
 
 from naiad.config.model_config import InstanceGroup, InstanceKind
+from naiad.config.sequence_config import SequenceBatching
 from naiad.core.errors import InvalidArgumentError
-from naiad.runtime.layout import Instance, InstanceLayout, plan_instances
+from naiad.runtime.layout import (
+    Instance,
+    InstanceLayout,
+    MeasuredLayout,
+    candidates,
+    is_open,
+    plan_instances,
+)
 from naiad.runtime.providers import CPU, CUDA, Provider, ProviderPlan
 from naiad.runtime.threads import CpuBudget
 
@@ -127,3 +135,66 @@ def test_passive_instances_are_laid_out_and_take_neither_requests_nor_threads() 
 def test_a_model_of_passive_groups_alone_would_never_answer_and_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="every instance group of model m is passive"):
         layout(2, instance_groups=(InstanceGroup("off", InstanceKind.CPU, 1, passive=True),))
+
+
+@pytest.mark.parametrize(
+    ("threads", "most", "counts"),
+    [(1, 9, (1,)), (2, 9, (2, 1)), (6, 9, (6, 3, 1)), (16, 99, (16, 8, 4, 2, 1)), (16, 5, (4, 2, 1))],
+)
+def test_candidates_halve_and_fit_into_memory(threads: int, most: int, counts: tuple[int, ...]) -> None:
+    assert candidates(threads, most=most) == counts
+
+
+def test_what_was_measured_takes_the_rules_place_and_uses_the_same_threads() -> None:
+    measured = MeasuredLayout(16, "measured: 16 x 1 is best")
+    planned = plan_instances(config(), CPU_PLAN, CpuBudget(16, "test"), measured=measured)
+    assert (len(planned.instances), planned.intra_op_threads) == (16, 1)
+    assert planned.groups == (InstanceGroup("m", InstanceKind.CPU, 16),)
+    assert planned.reason == "measured: 16 x 1 is best"
+    assert planned.text == "16 x 1, no spin, measured"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instance_groups": (InstanceGroup("", InstanceKind.CPU, 1),)},
+        {"instance_groups": (InstanceGroup("", InstanceKind.CPU, 0), InstanceGroup("", InstanceKind.CPU, 0))},
+        {"parameters": {"intra_op_thread_count": "1"}},
+        {"parameters": {"execution_mode": "1"}},
+        {"sequence_batching": SequenceBatching()},
+    ],
+)
+def test_a_config_that_says_how_threads_are_used_is_obeyed(fields: dict[str, object]) -> None:
+    assert not is_open(config(**fields))
+
+
+def test_a_config_that_leaves_it_open_is_the_servers_to_lay_out() -> None:
+    assert is_open(config())
+    assert is_open(config(instance_groups=(InstanceGroup("", InstanceKind.CPU, 0),)))
+
+
+@pytest.mark.parametrize(
+    ("threads", "fields", "text"),
+    [
+        (2, {}, "2 x 1, no spin, rule"),
+        (16, {}, "4 x 4, no spin, rule"),
+        (6, {}, "4 x 1.5, no spin, rule"),
+        (8, {"instance_groups": (InstanceGroup("", InstanceKind.CPU, 2),)}, "2 x 4, no spin, config"),
+    ],
+)
+def test_a_layout_in_words(threads: int, fields: dict[str, object], text: str) -> None:
+    assert layout(threads, CPU_PLAN, **fields).text == text
+
+
+def test_why_a_model_on_a_gpu_has_its_threads() -> None:
+    assert layout(8, GPU_PLAN).reason.startswith("GPU: ")
+
+
+def test_threads_that_spin_are_said() -> None:
+    planned = layout(
+        2,
+        instance_groups=(InstanceGroup("", InstanceKind.CPU, 1),),
+        parameters={"session.intra_op.allow_spinning": "1"},
+    )
+    assert planned.text == "1 x 2, spin, config"
+    assert "take the CPU from the server's other threads" in planned.notes[0]

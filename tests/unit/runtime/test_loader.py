@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from support.onnx_models import add_sub, weights_as_inputs
+from support.onnx_models import add_sub, slow, weights_as_inputs
 from support.runtime import config, save
 
 from naiad.config.model_config import InstanceGroup, InstanceKind, ModelConfig, TensorConfig
 from naiad.core.errors import InvalidArgumentError
+from naiad.runtime.layout import MeasuredLayout
 from naiad.runtime.loader import inspect_version, load_version
 from naiad.runtime.onnx_session import OnnxSession
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.providers import CPU, CUDA
 from naiad.runtime.threads import CpuBudget
+from naiad.runtime.tuning_process import LayoutTuner, WarmModel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -150,3 +152,119 @@ def test_inspect_tells_the_same_and_keeps_nothing_open(tmp_path: Path) -> None:
     assert inspected.execution_providers == (CPU,)
     assert [spec.name for spec in inspected.inputs] == ["INPUT0", "INPUT1"]
     assert [spec.name for spec in inspected.outputs] == ["OUTPUT0", "OUTPUT1"]
+
+
+class OneInstance(LayoutTuner):
+    """Finds that one instance is best, whatever the model; knows it at the second load."""
+
+    def __init__(self) -> None:
+        super().__init__(limit_s=1.0)
+        self.models: list[WarmModel] = []
+
+    def known(self, key: str) -> MeasuredLayout | None:
+        return MeasuredLayout(1, "measured: earlier") if self.models else None
+
+    def tune(self, key: str, model: WarmModel) -> MeasuredLayout:
+        self.models.append(model)
+        return MeasuredLayout(1, "measured: 1 x 2 is best")
+
+
+def test_what_was_measured_is_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sessions of the rule's layout are closed; the version has one instance and its pool, warm."""
+    closed: list[OnnxSession] = []
+    monkeypatch.setattr(OnnxSession, "close", lambda session: closed.append(session))  # noqa: PLW0108  # binds
+    tuner = OneInstance()
+    path = save(add_sub(), tmp_path)
+    loaded = load_version(
+        path, config(), environment=ENVIRONMENT, budget=BUDGET, complete=complete, tuner=tuner
+    )
+    assert closed == [tuner.models[0].session]
+    assert (loaded.instance_names, loaded.layout.intra_op_threads) == (("m_0",), 2)
+    assert loaded.config.instance_groups == (InstanceGroup("m", InstanceKind.CPU, 1),)
+    assert loaded.layout.reason == "measured: 1 x 2 is best"
+    session = loaded.sessions[0]
+    assert isinstance(session, OnnxSession)
+    assert session._session.get_session_options().intra_op_num_threads == 2
+    assert [run.batch_size for run in loaded.warmup.runs] == [1, 2]
+
+
+def test_a_reload_opens_what_is_known_and_measures_nothing(tmp_path: Path) -> None:
+    tuner = OneInstance()
+    path = save(add_sub(), tmp_path)
+    for _ in range(2):
+        loaded = load_version(
+            path, config(), environment=ENVIRONMENT, budget=BUDGET, complete=complete, tuner=tuner
+        )
+        loaded.close()
+    assert len(tuner.models) == 1
+    assert loaded.layout.reason == "measured: earlier"
+
+
+def test_a_session_for_another_layout_has_its_threads(tmp_path: Path) -> None:
+    """What is measured is what would serve: so many callers, and the rest of the budget in the pool."""
+    tuner = OneInstance()
+    load_version(
+        save(add_sub(), tmp_path),
+        config(),
+        environment=ENVIRONMENT,
+        budget=CpuBudget(4, "test"),
+        complete=complete,
+        tuner=tuner,
+    ).close()
+    for instances, threads in ((4, 1), (2, 3), (1, 4)):
+        session = tuner.models[0].open_session(instances)
+        assert isinstance(session, OnnxSession)
+        assert session._session.get_session_options().intra_op_num_threads == threads
+        session.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "threads"),
+    [
+        ({"instance_groups": (InstanceGroup("", InstanceKind.CPU, 2),)}, 2),
+        ({"parameters": {"intra_op_thread_count": "1"}}, 2),
+        ({}, 1),
+    ],
+)
+def test_nothing_is_measured_where_there_is_nothing_to_choose(
+    tmp_path: Path, fields: dict[str, object], threads: int
+) -> None:
+    tuner = OneInstance()
+    loaded = load_version(
+        save(add_sub(), tmp_path),
+        config(**fields),
+        environment=ENVIRONMENT,
+        budget=CpuBudget(threads, "test"),
+        complete=complete,
+        tuner=tuner,
+    )
+    assert tuner.models == []
+    loaded.close()
+
+
+def test_a_real_model_is_measured_and_serves(tmp_path: Path) -> None:
+    """A tenth of a second is enough to open both layouts and to call them; which one wins is the machine's."""
+    loaded = load_version(
+        save(slow(), tmp_path),
+        config(),
+        environment=ENVIRONMENT,
+        budget=BUDGET,
+        complete=complete,
+        tuner=LayoutTuner(limit_s=0.1),
+    )
+    assert loaded.layout.reason.startswith(("measured: ", "rule: 2 x 1; "))
+    assert "1 x 2" in loaded.layout.reason
+    assert len(loaded.sessions) in {1, 2}
+    loaded.close()
+
+
+def test_inspecting_measures_nothing_and_says_that_a_server_would(tmp_path: Path) -> None:
+    path = save(add_sub(), tmp_path)
+
+    def reason(measures: bool) -> str:
+        return inspect_version(
+            path, config(), environment=ENVIRONMENT, budget=BUDGET, complete=complete, measures=measures
+        ).layout.reason
+
+    assert reason(measures=False) == "rule: one instance a CPU thread"
+    assert "a server measures others at load" in reason(measures=True)

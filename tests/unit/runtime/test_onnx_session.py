@@ -266,6 +266,24 @@ def test_idle_threads_spin_only_when_told(tmp_path: Path, *, spin: bool) -> None
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spin))
 
 
+@pytest.mark.parametrize(
+    ("dims", "parameters", "kept"),
+    [
+        (["N", 3], {}, True),
+        (["N", "W"], {}, False),
+        (["N", "W"], {"enable_mem_pattern": "1"}, True),
+    ],
+    ids=["fixed", "free", "free and asked for"],
+)
+def test_memory_patterns_are_kept_for_shapes_that_come_again(
+    tmp_path: Path, dims: list[int | str | None], parameters: dict[str, str], *, kept: bool
+) -> None:
+    """Each new shape leaves a pattern behind, and pictures of every size never end."""
+    built = identity(TensorProto.FLOAT, dims)
+    session = cpu_session(built, tmp_path, config(parameters=parameters))
+    assert session._session.get_session_options().enable_mem_pattern is kept
+
+
 def test_run_may_be_called_from_several_threads(tmp_path: Path) -> None:
     session = cpu_session(identity(TensorProto.INT64, ["N"]), tmp_path)
     wrong: list[int] = []

@@ -5,55 +5,16 @@ from __future__ import annotations
 import pytest
 
 from naiad.core.errors import InvalidArgumentError, UnsupportedError
-from naiad.runtime.provider_options import cuda_options, tensorrt_options
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "expected"),
-    [
-        ("precision_mode", "FP32", {}),
-        ("precision_mode", "fp16", {"trt_fp16_enable": "1"}),
-        ("precision_mode", "BF16", {"trt_bf16_enable": "1"}),
-        ("precision_mode", "INT8", {"trt_int8_enable": "1"}),
-        ("max_workspace_size_bytes", "1073741824", {"trt_max_workspace_size": "1073741824"}),
-        (
-            "int8_calibration_table_name",
-            "t.flatbuffers",
-            {"trt_int8_calibration_table_name": "t.flatbuffers"},
-        ),
-        ("int8_use_native_calibration_table", "1", {"trt_int8_use_native_calibration_table": "1"}),
-        ("trt_engine_cache_enable", "1", {"trt_engine_cache_enable": "1"}),
-        ("trt_engine_cache_path", "/cache", {"trt_engine_cache_path": "/cache"}),
-        ("trt_profile_opt_shapes", "x:8x3x640x640", {"trt_profile_opt_shapes": "x:8x3x640x640"}),
-        ("trt_ep_context_embed_mode", "0", {"trt_ep_context_embed_mode": "0"}),
-    ],
-)
-def test_tensorrt_parameter(key: str, value: str, expected: dict[str, str]) -> None:
-    assert tensorrt_options({key: value}, gpu=1) == {"device_id": "1", **expected}
-
-
-def test_tensorrt_unknown_key_gets_tritons_text() -> None:
-    with pytest.raises(
-        InvalidArgumentError, match=r"^unknown parameter 'trt_magic' is provided for TensorRT Execution Accel"
-    ):
-        tensorrt_options({"trt_magic": "1"}, gpu=0)
-
-
-def test_tensorrt_unknown_precision_names_value_and_choices() -> None:
-    with pytest.raises(InvalidArgumentError, match="'FP4' is requested, expected one of FP32, FP16"):
-        tensorrt_options({"precision_mode": "FP4"}, gpu=0)
-
-
-def test_a_config_cannot_load_plugins() -> None:
-    with pytest.raises(UnsupportedError, match=r"trt_extra_plugin_lib_paths.*evil\.so"):
-        tensorrt_options({"trt_extra_plugin_lib_paths": "/tmp/evil.so"}, gpu=0)
+from naiad.runtime.provider_options import cuda_options
 
 
 def test_cuda_defaults_avoid_the_exhaustive_search() -> None:
     assert cuda_options({}, {}, gpu=2) == {
         "device_id": "2",
         "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1",
         "arena_extend_strategy": "kSameAsRequested",
+        "do_copy_in_default_stream": "1",
     }
 
 

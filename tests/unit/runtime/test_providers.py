@@ -57,7 +57,7 @@ def test_tensorrt_comes_before_cuda_on_the_same_device() -> None:
     accelerated = config(gpu_accelerators=(Accelerator("tensorrt", {"precision_mode": "FP16"}),))
     plan = plan_providers(accelerated, available=GPU_BUILD, gpu_count=2, gpu=1)
     assert plan.names == (TENSORRT, CUDA, CPU)
-    assert plan.providers[0].options == {"device_id": "1", "trt_fp16_enable": "1"}
+    assert plan.providers[0].options == {"device_id": "1", "trt_fp16_enable": "True"}
     assert plan.providers[1].options["device_id"] == "1"
     assert plan.gpu_count == 2
 
@@ -82,6 +82,23 @@ def test_tensorrt_asked_without_it_keeps_cuda() -> None:
     (sentence,) = plan.fallbacks
     assert TENSORRT in sentence
     assert "naiad[tensorrt]" in sentence
+
+
+def test_tensorrt_without_cuda_is_left_out_too() -> None:
+    """CUDA serves until an engine is built, and runs what the engine leaves."""
+    accelerated = config(gpu_accelerators=(Accelerator("tensorrt"),))
+    plan = plan_providers(accelerated, available=GPU_BUILD, gpu_count=1, broken={CUDA: "libcudnn is missing"})
+    assert plan.names == (CPU,)
+    assert [sentence.split(" ")[0] for sentence in plan.fallbacks] == [TENSORRT, CUDA]
+    assert "CUDA, which serves until its engine is built, is not there" in plan.fallbacks[0]
+
+
+def test_a_plan_without_one_provider_keeps_the_others_and_what_was_said() -> None:
+    plan = on_gpu_build(gpu_accelerators=(Accelerator("tensorrt"),))
+    assert plan.without(TENSORRT).names == (CUDA, CPU)
+    assert plan.without(TENSORRT).fallbacks == plan.fallbacks
+    assert plan.find(CUDA) is plan.providers[1]
+    assert plan.find(OPENVINO) is None
 
 
 def test_gpu_accelerator_on_cpu_instances_is_not_silent() -> None:

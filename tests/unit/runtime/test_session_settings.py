@@ -68,6 +68,20 @@ def test_a_wrong_value_is_refused_by_key_and_value(key: str, value: str) -> None
         read_session_settings(config(parameters={key: value}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("session.set_denormal_as_zero", "yes"),
+        ("session.dynamic_block_base", "-1"),
+        ("session.intra_op.spin_duration_us", "1e6"),
+        ("session.x64quantprecision", ""),
+    ],
+)
+def test_a_session_key_of_the_engine_has_the_engines_values(key: str, value: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"'{key}' is '{value}', expected"):
+        read_session_settings(config(parameters={key: value}))
+
+
 def test_session_keys_that_reach_files_are_not_honoured_and_said() -> None:
     key = "session.model_external_initializers_file_folder_path"
     settings = read_session_settings(config(parameters={key: "/etc"}))

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from naiad.core.errors import InvalidArgumentError
-from naiad.runtime.threads import CpuBudget, read_cpu_budget
+from naiad.runtime.threads import (
+    LIBRARY_VARIABLES,
+    CpuBudget,
+    bound_library_threads,
+    helper_threads,
+    read_cpu_budget,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +106,13 @@ def test_override_below_one_is_refused() -> None:
 def test_this_machine_gives_at_most_its_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 1 <= read_cpu_budget().threads <= AFFINITY
+
+
+def test_libraries_start_no_threads_of_their_own_unless_told_how_many() -> None:
+    environment = {"OMP_NUM_THREADS": "3"}
+    bound_library_threads(environment)
+    assert environment == dict.fromkeys(LIBRARY_VARIABLES, "1") | {"OMP_NUM_THREADS": "3"}
+
+
+def test_helpers_follow_the_budget_and_not_the_host() -> None:
+    assert helper_threads(CpuBudget(2, "test")) == 4

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
-from naiad.config.settings.kinds import Flag, Positive, SettingsGroup
+from naiad.config.settings.kinds import Flag, Positive, Seconds, SettingsGroup
 
 
 class LimitSettings(SettingsGroup):
@@ -20,6 +20,14 @@ class LimitSettings(SettingsGroup):
     )
     decode_threads: Positive | None = Field(
         None, description="Threads that decode and resize images; by default the CPU threads."
+    )
+    measure_layout: Flag = Field(
+        True,
+        description="Measure at load how many instances of a model are fastest on the CPU threads, where its "
+        "config says neither instance_group nor intra_op_thread_count; false: one a thread, up to four.",
+    )
+    measure_layout_secs: Seconds = Field(
+        1.0, description="About how long that measurement may take for one model, in seconds."
     )
     max_queue_size: Positive = Field(
         1_000, description="Requests that may wait for one model version before more are refused."

@@ -2,10 +2,11 @@
 
 from naiad.telemetry.metrics.settings import MetricsSettings, metrics_settings
 from naiad.telemetry.metrics.table import METRICS, MetricSpec
-from naiad.telemetry.metrics.view import ModelState, ServerView, VersionState, VersionView
+from naiad.telemetry.metrics.view import EngineView, ModelState, ServerView, VersionState, VersionView
 
 __all__ = [
     "METRICS",
+    "EngineView",
     "MetricSpec",
     "MetricsSettings",
     "ModelState",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from naiad.telemetry.metrics.families import Families
 from naiad.telemetry.metrics.table import NAIAD_METRICS
 from naiad.telemetry.metrics.triton import model_labels
+from naiad.telemetry.metrics.view import ENGINE_STATES
 from naiad.telemetry.statistics import LATENCY_BOUNDS_NS, FailureReason, VersionStatistics
 
 if TYPE_CHECKING:
@@ -78,12 +79,18 @@ def _add_version(families: Families, view: VersionView) -> None:
     families.add("naiad_terminated_runs_total", labels, counted.terminated_count)
     items = sum(size * row.compute_infer.count for size, row in counted.batches.items())
     families.histogram("naiad_batch_size", labels, _BATCHES, _batch_counts(counted.batches), items)
+    families.add("naiad_padding_rows_total", labels, counted.padding_rows)
     for why, count in counted.batch_reasons.items():
         families.add("naiad_batches_total", model_labels(view, reason=why), count)
     families.add("naiad_queue_size", labels, view.queued)
     families.add("naiad_instances", labels, view.instances)
     families.add("naiad_instances_busy", labels, view.busy)
     families.add("naiad_model_load_duration_seconds", labels, view.load_seconds)
+    if view.engine is not None:
+        for name in ENGINE_STATES:
+            is_now = int(name == view.engine.state)
+            families.add("naiad_tensorrt_engine_state", model_labels(view, state=name), is_now)
+        families.add("naiad_tensorrt_engine_duration_seconds", labels, view.engine.seconds)
 
 
 def _latencies(counted: VersionStatistics) -> Iterator[tuple[str, Sequence[int], int]]:

@@ -32,6 +32,7 @@ _LATENCIES = "counter_latencies=true (the default)"
 _SUMMARIES = "summary_latencies=true"
 _CACHE = "the model has a response cache"
 _CPU = "--allow-cpu-metrics (the default), Linux"
+_ENGINE = "the config asks for TensorRT, and there is a GPU"
 _GPU = "--allow-gpu-metrics (the default) and a GPU that CUDA sees"
 
 TRITON_METRICS = (
@@ -306,6 +307,13 @@ NAIAD_METRICS = (
         "Executions by why their batch was formed.",
         "reason as `naiad_batch_reason` of an explained request, see scheduling.md",
     ),
+    MetricSpec(
+        "naiad_padding_rows_total",
+        COUNTER,
+        _MODEL,
+        "Rows of executions that no request filled.",
+        "up to a GPU's batch bucket, or of a sequence model's idle rows",
+    ),
     MetricSpec("naiad_queue_size", GAUGE, _MODEL, "Requests that wait for an instance."),
     MetricSpec("naiad_instances", GAUGE, _MODEL, "Instances of the model version."),
     MetricSpec("naiad_instances_busy", GAUGE, _MODEL, "Instances that run a batch now."),
@@ -334,6 +342,23 @@ NAIAD_METRICS = (
         GAUGE,
         _MODEL,
         "Time it took to load and warm the model version.",
+    ),
+    MetricSpec(
+        "naiad_tensorrt_engine_state",
+        GAUGE,
+        ("model", "version", "state"),
+        "1 for the state that the version's TensorRT engine is in, else 0.",
+        "state `waiting`, `building`, `verifying`, `swapped` (it serves), `failed` (CUDA serves) or "
+        "`cancelled`",
+        _ENGINE,
+    ),
+    MetricSpec(
+        "naiad_tensorrt_engine_duration_seconds",
+        GAUGE,
+        _MODEL,
+        "Time from asking for the version's TensorRT engine until it served or failed, or until now.",
+        "",
+        _ENGINE,
     ),
     MetricSpec(
         "naiad_build_info",

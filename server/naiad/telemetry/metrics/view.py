@@ -11,13 +11,25 @@ if TYPE_CHECKING:
     from naiad.telemetry.statistics import VersionStatistics
 
 
+class EngineView(NamedTuple):
+    """How far the build of a version's TensorRT engine is, and its seconds until now or until its end."""
+
+    state: str
+    seconds: float
+
+
+ENGINE_STATES = ("waiting", "building", "verifying", "swapped", "failed", "cancelled")
+"""What `EngineView.state` may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionView:
     """One version that serves, at the moment of a scrape.
 
     `queued` requests wait, `busy` of its `instances` run. `tags` are the config's `metric_tags`. `gpus` are
     the devices of its instances, as CUDA numbers them; empty on the CPU. `triton_version` is what Triton's
-    families call the version where that is another number: they say 1 of every ensemble.
+    families call the version where that is another number: they say 1 of every ensemble. `engine` is None
+    where no TensorRT engine is asked for.
     """
 
     model: str
@@ -30,6 +42,7 @@ class VersionView:
     tags: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[int, ...] = ()
     triton_version: int | None = None
+    engine: EngineView | None = None
 
 
 class VersionState(NamedTuple):

@@ -18,7 +18,7 @@ from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.metrics.settings import metrics_settings
 from naiad.telemetry.metrics.table import NAIAD_METRICS, TRITON_METRICS
 from naiad.telemetry.metrics.triton import triton_families
-from naiad.telemetry.metrics.view import ModelState, VersionState
+from naiad.telemetry.metrics.view import EngineView, ModelState, VersionState
 from naiad.telemetry.statistics import CacheStatistics, VersionStatistics
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def everything(
     counted = VersionStatistics(first_response_bounds_ns=(10**8, 5 * 10**8), summaries=True)
     counted.cache = CacheStatistics()
     run_batch(counted, 3)
-    views = [view(statistics=counted, tags={"team": 'a"\\\n'}), view(model="other")]
+    engine = EngineView("building", 42.0)
+    views = [view(statistics=counted, tags={"team": 'a"\\\n'}, engine=engine), view(model="other")]
     machine = MachineReading(
         CpuReading(0.5, 1_000, 400), (GpuReading("GPU-aa", 0.25, 80, 20, 300.5, 700.0, 12.0),)
     )

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from naiad.telemetry.metrics import ModelState, VersionState
+from naiad.runtime.tensorrt.build import BuildState
+from naiad.telemetry.metrics import EngineView, ModelState, VersionState
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.naiad import naiad_families
+from naiad.telemetry.metrics.view import ENGINE_STATES
 from naiad.telemetry.statistics import FailureReason, RefusalReason, VersionStatistics
 
 if TYPE_CHECKING:
@@ -113,3 +115,21 @@ def test_gauges_tell_the_moment(view: MakeView) -> None:
 
 def test_metric_tags_are_labels_here_too(view: MakeView) -> None:
     assert "naiad_queue_size _team=a model=m version=1" in samples(view(tags={"team": "a"}))
+
+
+def test_an_engines_state_is_one_of_all_and_its_seconds_are_told(view: MakeView) -> None:
+    shown = samples(view(engine=EngineView("building", 42.5)))
+    states = {
+        name: shown[f"naiad_tensorrt_engine_state model=m state={name} version=1"] for name in ENGINE_STATES
+    }
+    assert states == {name: int(name == "building") for name in ENGINE_STATES}
+    assert shown["naiad_tensorrt_engine_duration_seconds model=m version=1"] == 42.5
+
+
+def test_a_version_without_an_engine_has_no_series_of_one(view: MakeView) -> None:
+    assert not [name for name in samples(view()) if "tensorrt" in name]
+
+
+def test_the_states_are_those_that_a_build_has() -> None:
+    """The table of metrics lies below the builds and cannot ask them."""
+    assert list(ENGINE_STATES) == [state.value for state in BuildState]

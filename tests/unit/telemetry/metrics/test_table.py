@@ -30,11 +30,13 @@ OTHER_UNITS = {
 }
 UNITLESS = {
     "naiad_batch_size",
+    "naiad_padding_rows_total",
     "naiad_queue_size",
     "naiad_instances",
     "naiad_instances_busy",
     "naiad_model_change_refused",
     "naiad_model_ready",
+    "naiad_tensorrt_engine_state",
     "naiad_build_info",
 }
 

@@ -1,0 +1,1 @@
+"""Models on NVIDIA GPUs: fixed buffers, lanes that overlap copies with runs, CUDA graphs."""
