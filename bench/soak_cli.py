@@ -43,6 +43,7 @@ class Soak:
     only: list[str]
     rest_s: float
     loaded: bool
+    callers: list[str]
     growth: bool
     samples: list[dict[str, Any]] = field(default_factory=list)
 
@@ -74,6 +75,10 @@ def run(
         typer.Option(help="Only reloads with this in their name, such as 'again dense'; also several times."),
     ] = None,
     load: Annotated[bool, typer.Option(help="Send requests beside the reloads.")] = True,
+    caller: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this kind of caller, such as unary or wrong; also several times."),
+    ] = None,
     rest_ms: Annotated[float, typer.Option(min=0, help="How long a caller rests between two calls.")] = 50.0,
     assets: Annotated[
         Path | None, typer.Option(help="A folder whose models/ has UltraFace and YuNet, served too.")
@@ -92,7 +97,7 @@ def run(
     about = machine()
     output.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in locals().items() if name not in ("about", "output", "assets")}
-    soak = Soak(minutes, reloads, seed, only or [], rest_ms / 1e3, load, tracemalloc)
+    soak = Soak(minutes, reloads, seed, only or [], rest_ms / 1e3, load, caller or [], tracemalloc)
     console = Console(width=None if sys.stdout.isatty() else 150)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -134,7 +139,16 @@ def _served(
                 repository, output / "soak.log", "--load-model=*", *SERVER_FLAGS, trace_python=soak.growth
             )
         )
-        return asyncio.run(_Run(soak, server, tell).run(models))
+        try:
+            return asyncio.run(_Run(soak, server, tell).run(models))
+        except ExceptionGroup as group:
+            raise _first(group) from None
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """What went wrong first of all tasks, which is told in one sentence where it is one of ours."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 class _Run:
@@ -157,7 +171,7 @@ class _Run:
             first: dict[str, Any] = {}
             async with asyncio.TaskGroup() as tasks:
                 if soak.loaded:
-                    tasks.create_task(load.run(self._stop, soak.rest_s))
+                    tasks.create_task(load.run(self._stop, soak.rest_s, soak.callers))
                 reloading = tasks.create_task(self._reload())
                 every_s = max(_SHORTEST_S, self._seconds / _SAMPLES)
                 while (passed := self._passed()) < self._seconds:

@@ -23,12 +23,12 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tritonclient.utils import shared_memory as shm
 
 import naiad_client.aio
-from naiad.core.errors import InternalError
+from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.demo.media import video_frames
 from naiad_client.errors import NaiadError as ClientSideError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from bench.soak_server import SoakServer
 
@@ -112,11 +112,14 @@ class Load:
         """The connection for whoever reloads models."""
         return self._grpc
 
-    async def run(self, stop: asyncio.Event, rest_s: float) -> None:
+    async def run(self, stop: asyncio.Event, rest_s: float, only: Sequence[str] = ()) -> None:
         """Let every caller call until `stop`, each resting so long between two calls.
+
+        With `only`, those of these kinds alone.
 
         Raises:
             InternalError: an answer was wrong, or there was none.
+            InvalidArgumentError: there is no such kind.
         """
         kinds: dict[str, Call] = {
             "unary": self._unary,
@@ -133,8 +136,12 @@ class Load:
             "cancelled": self._cancelled,
             "oversized": self._oversized,
         }
+        if unknown := set(only) - set(kinds):
+            raise InvalidArgumentError(f"--caller={min(unknown)}: expected one of {', '.join(kinds)}")
         async with asyncio.TaskGroup() as callers:
             for kind, call in kinds.items():
+                if only and kind not in only:
+                    continue
                 callers.create_task(self._again(kind, call, stop, rest_s), name=kind)
 
     async def _again(self, kind: str, call: Call, stop: asyncio.Event, rest_s: float) -> None:

@@ -22,6 +22,7 @@ from support.golden import (
 )
 from support.golden_differences import DIFFERENCES, PICKS_AN_INPUT
 from support.processes import ServerProcess
+from support.stock_clients import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,10 @@ CONTRACT = Path(os.environ.get("NAIAD_TRITON_CONTRACT", Path(__file__).parents[3
 RECORDING = CONTRACT / "golden.json"
 CASES: list[dict[str, Any]] = json.loads(RECORDING.read_text())["cases"] if RECORDING.is_file() else []
 
-pytestmark = pytest.mark.skipif(not CASES, reason="no recording of a Triton (set NAIAD_TRITON_CONTRACT)")
+pytestmark = [
+    pytest.mark.skipif(not CASES, reason="no recording of a Triton (set NAIAD_TRITON_CONTRACT)"),
+    pytest.mark.timeout(300),  # whichever test comes first makes all the calls
+]
 
 LENIENT = ("--strict-readiness=false", "--exit-on-error=false", "--allow-client-shm=true")
 MODES = {"explicit": ("--model-control-mode=explicit", "--load-model=*"), "none": ()}
@@ -46,9 +50,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
         with (
             SharedMemoryObjects(),
             ServerProcess(repository, *LENIENT, *flags) as server,
-            grpc.insecure_channel(server.address()) as channel,
+            grpc.insecure_channel((endpoints := Endpoints.of(server)).grpc) as channel,
         ):
-            replay = Replay(channel)
+            replay = Replay(channel, endpoints.at_work)
             if mode == "explicit":
                 _warm_statistics(replay)
             for case in CASES:

@@ -5,10 +5,10 @@ The recording is not part of this tree. `NAIAD_TRITON_CONTRACT` names its folder
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,21 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx
 
-SLOW_S = 0.4
-"""How long the recorded models `slow_*` take for a batch."""
+UNIT_S = 0.02
+"""How long a model `slow_*` works at least for each one in the first element of its input: 1 as recorded."""
 
-SPACING_S = 0.03
-"""Time between the requests of a case that sends several."""
+OCCUPIED_S = 1.2
+"""How long the first request of a case works: the others must find its instance busy, however late they come."""
+
+DEADLINE_S = 0.4
+"""What a deadline of 100 ms is here: enough to reach a busy machine's server, and far less than `OCCUPIED_S`."""
+
+PATIENCE_S = 30.0
+"""How long something that must happen soon may take on a busy machine."""
 
 REGIONS = {"golden_a": 256, "golden_b": 256, "golden_e": 64, "golden_f": 256, "golden_n": 64}
 """Shared memory that the recorder made first, and its size in bytes."""
@@ -68,33 +76,41 @@ class SharedMemoryObjects:
 
 
 def make_repository(recorded: Path, target: Path) -> None:
-    """Copy the recorded repository; models that slept in Python become graphs that take as long."""
+    """Copy the recorded repository; models that slept in Python become graphs that work as long as asked."""
     shutil.copytree(recorded, target, ignore=shutil.ignore_patterns(".gitkeep", "model.py"))
     slow: onnx.ModelProto | None = None
     for folder in sorted(target.glob("slow_*")):
-        slow = slow or slow_identity(SLOW_S)
+        slow = slow or slow_identity(UNIT_S)
         config = folder / "config.pbtxt"
         config.write_text(config.read_text().replace('"python"', '"onnxruntime"'))
         (folder / "1" / "model.onnx").write_bytes(slow.SerializeToString())
 
 
-def slow_identity(seconds: float) -> onnx.ModelProto:
-    """OUTPUT0 = INPUT0 (FP32 `[N, 4]`) after about `seconds` of work on one thread of this machine."""
+def slow_identity(unit_s: float) -> onnx.ModelProto:
+    """OUTPUT0 = INPUT0 (FP32 `[N, 4]`) after `unit_s` of one thread's time for each one in its first element.
+
+    The time is a CPU's: on a busy machine the model is as much slower as whoever waits for it.
+    """
     trial = 2_000
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(
         _looping(trial).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    inputs = {"INPUT0": np.zeros((1, 4), np.float32)}
+    inputs = {"INPUT0": np.ones((1, 4), np.float32)}
     session.run(None, inputs)
-    started = time.perf_counter()
+    return _looping(round(trial * unit_s / min(_cpu_time_s(session, inputs) for _ in range(3))))
+
+
+def _cpu_time_s(session: ort.InferenceSession, inputs: dict[str, np.ndarray]) -> float:
+    """What a run takes of this thread, which does all the work."""
+    started = time.thread_time()
     session.run(None, inputs)
-    return _looping(round(trial * seconds / (time.perf_counter() - started)))
+    return time.thread_time() - started
 
 
 def _looping(rounds: int) -> onnx.ModelProto:
-    """INPUT0 plus zero, where zero is a sum of `rounds` products of a matrix of zeros."""
+    """INPUT0 plus zero: a sum of products of a matrix of zeros, `rounds` for each one in the first element."""
     size = 48
     zeros = np.zeros((size, size), np.float32)
     body = helper.make_graph(
@@ -113,6 +129,11 @@ def _looping(rounds: int) -> onnx.ModelProto:
     )
     return model(
         [
+            helper.make_node("Flatten", ["INPUT0"], ["flat"], axis=0),
+            helper.make_node("Gather", ["flat", "first"], ["wanted"], axis=1),
+            helper.make_node("Squeeze", ["wanted"], ["units"]),
+            helper.make_node("Cast", ["units"], ["turns"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["turns", "unit"], ["rounds"]),
             helper.make_node("Loop", ["rounds", "", "zeros"], ["worked"], body=body),
             helper.make_node("ReduceSum", ["worked"], ["sum"], keepdims=0),
             helper.make_node("Add", ["INPUT0", "sum"], ["OUTPUT0"]),
@@ -120,17 +141,19 @@ def _looping(rounds: int) -> onnx.ModelProto:
         [info("INPUT0", TensorProto.FLOAT, ["N", 4])],
         [info("OUTPUT0", TensorProto.FLOAT, ["N", 4])],
         [
-            helper.make_tensor("rounds", TensorProto.INT64, [], [rounds]),
+            helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+            helper.make_tensor("unit", TensorProto.INT64, [], [rounds]),
             helper.make_tensor("zeros", TensorProto.FLOAT, zeros.shape, zeros.tobytes(), raw=True),
         ],
     )
 
 
 class Replay:
-    """Makes recorded calls again."""
+    """Makes recorded calls again. `at_work` tells how many requests of a model run or wait in the server."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, at_work: Callable[[str], float]) -> None:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._at_work = at_work
 
     def case(self, case: dict[str, Any]) -> Answer:
         """One recorded case, however many requests it takes."""
@@ -140,14 +163,13 @@ class Replay:
             return self._several(case)
         return self.call(case["rpc"], case["request"])
 
-    def call(self, rpc: str, request: dict[str, Any], deadline_s: float = 30) -> Answer:
+    def call(self, rpc: str, request: dict[str, Any]) -> Answer:
         """One unary call."""
+        return _answer(self._send(rpc, request, PATIENCE_S))
+
+    def _send(self, rpc: str, request: dict[str, Any], deadline_s: float) -> grpc.Future:
         message = json_format.ParseDict(request, _request_type(rpc)())
-        try:
-            response = getattr(self._stub, rpc)(message, timeout=deadline_s)
-        except grpc.RpcError as error:
-            return Answer(error.code().name, error.details() or "")
-        return Answer("OK", "", _as_dict(response))
+        return getattr(self._stub, rpc).future(message, timeout=deadline_s)
 
     def _stream(self, requests: list[dict[str, Any]]) -> Answer:
         messages = [json_format.ParseDict(request, pb.ModelInferRequest()) for request in requests]
@@ -158,29 +180,49 @@ class Replay:
         return Answer("OK", "", responses=responses)
 
     def _several(self, case: dict[str, Any]) -> Answer:
-        """Requests one after the other without waiting for answers; the last one is the recorded request."""
+        """Requests that come one after the other, each while the first is at work; the last is the recorded one."""
         wanted = case["results_in_send_order"]
-        answers: list[Answer | None] = [None] * len(wanted)
+        calls: list[grpc.Future] = []
         finished: list[int] = []
-
-        def send(index: int) -> None:
+        model_name = case["request"]["model_name"]
+        self._wait(lambda: not self._at_work(model_name))  # what the case before it left may still be at work
+        for index, result in enumerate(wanted):
             request = json.loads(json.dumps(case["request"]))
+            has_deadline = result["code"] == "DEADLINE_EXCEEDED"
+            if index == 0 and (len(wanted) > 1 or has_deadline):
+                _work_longer(request)
             if "overtakes" in case["name"]:
                 priority = "1" if index == len(wanted) - 1 else "2"
                 request["parameters"]["priority"]["int64_param"] = priority
-            deadline_s = 0.1 if wanted[index]["code"] == "DEADLINE_EXCEEDED" else 30
-            answers[index] = self.call(case["rpc"], request, deadline_s)
-            finished.append(index)
-
-        threads = [threading.Thread(target=send, args=(index,)) for index in range(len(wanted))]
-        for thread in threads:
-            thread.start()
-            time.sleep(SPACING_S)
-        for thread in threads:
-            thread.join()
-        results = [(answer.code, answer.message) for answer in answers if answer is not None]
+            call = self._send(case["rpc"], request, DEADLINE_S if has_deadline else PATIENCE_S)
+            call.add_done_callback(lambda _, index=index: finished.append(index))
+            calls.append(call)
+            # First the calls: none of those that the server has afterwards can be another's.
+            self._wait(lambda: sum(not call.done() for call in calls) <= self._at_work(model_name))
+        answers = [_answer(call) for call in calls]
+        results = [(answer.code, answer.message) for answer in answers]
         told = next((index for index, each in enumerate(wanted) if each["code"] == case["code"] != "OK"), -1)
         return Answer(*results[told], in_send_order=results, finished_order=finished)
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < until, "what was sent does not come to work"
+
+
+def _work_longer(request: dict[str, Any]) -> None:
+    """Let a request to a model `slow_*` take `OCCUPIED_S`."""
+    array = np.frombuffer(base64.b64decode(request["raw_input_contents"][0]), np.float32).copy()
+    array[0] = round(OCCUPIED_S / UNIT_S)
+    request["raw_input_contents"] = [base64.b64encode(array.tobytes()).decode()]
+
+
+def _answer(call: grpc.Future) -> Answer:
+    try:
+        return Answer("OK", "", _as_dict(call.result()))
+    except grpc.RpcError as error:
+        return Answer(error.code().name, error.details() or "")
 
 
 def _request_type(rpc: str) -> type[Any]:

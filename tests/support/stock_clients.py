@@ -56,6 +56,12 @@ class Endpoints(NamedTuple):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
+    def at_work(self, model: str) -> float:
+        """How many requests run or wait, where a batch is one request."""
+        return self.metric("naiad_instances_busy", model) + self.metric(
+            "nv_inference_pending_request_count", model
+        )
+
     def wait_for_pending(self, model: str, count: int) -> None:
         """Return once so many requests are in the model's queue; AssertionError if that does not come."""
         until = time.monotonic() + PATIENCE_S

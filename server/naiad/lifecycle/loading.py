@@ -125,8 +125,8 @@ class RepositoryLoader:
                 budget=self._budget,
                 complete=complete,
                 tuner=self._tuner,
-            engines=self._engines,
-            profiles=self._profiles,
+                engines=self._engines,
+                profiles=self._profiles,
             )
         finally:
             # Reading and optimising a graph takes half of its weights' size once more, and frees it here.

@@ -141,7 +141,11 @@ class OnnxSession:
         Raises:
             NaiadError: the engine refuses.
         """
-        binding = OnnxBinding(self._session, self._new_run_options(graph), self._errors, _told)
+        options = self._new_run_options(graph)
+        if not self.captures:
+            # The engine's wrapper asks for it in each bound run, where a missing entry is a costly exception.
+            options.add_run_config_entry("gpu_graph_id", str(NO_GRAPH))
+        binding = OnnxBinding(self._session, options, self._errors, _told)
         binding.bind(inputs, outputs, device)
         return binding
 

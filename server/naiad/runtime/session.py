@@ -93,5 +93,5 @@ class BatchSlots(Protocol):
         ...
 
     def bucket_for(self, rows: int) -> int:
-        """The batch size that a batch of `rows` runs at; the rows between are padding."""
+        """The batch size that the last batch, of `rows`, ran at; the rows between were padding."""
         ...

@@ -13,13 +13,18 @@ _FIRST_PAUSE = 1_024
 
 _LONGEST_PAUSE = 2**20
 
+_WORTH_A_TRY = 5
+"""How much longer than an inline run may be the shortest run on a thread may have taken."""
+
+_NEVER_NS = 2**63
+
 
 class InlinePace:
     """Measures runs of one request and says where the next one should happen.
 
-    A run on a thread is measured together with its wait for Python's lock, so the shortest of some counts: it
-    says that inline runs may be worth a try. An inline run is measured as it is, on the thread that waits for
-    it. Used on the event loop's thread.
+    A run on a thread is measured together with its waits, for Python's lock and for a CPU. So the shortest of
+    some counts, and it only says that inline runs are worth a try: those are measured as they are, by the CPU
+    time of the thread that they hold up. Used on the event loop's thread.
     """
 
     __slots__ = ("_average_ns", "_max_ns", "_pause", "_runs", "_shortest_ns", "inline")
@@ -28,12 +33,12 @@ class InlinePace:
         """Start with runs on threads.
 
         Args:
-            max_ns: the longest run that may happen inline, on average.
+            max_ns: the longest run that may happen inline, on average, in nanoseconds of CPU time.
         """
         self.inline = False
         self._max_ns = max_ns
         self._average_ns = 0
-        self._shortest_ns = max_ns
+        self._shortest_ns = _NEVER_NS
         self._runs = 0
         self._pause = _SAMPLES
 
@@ -45,14 +50,12 @@ class InlinePace:
         self._runs += 1
         self._shortest_ns = min(self._shortest_ns, ns)
         if self._runs >= self._pause:
-            self.inline = self._shortest_ns < self._max_ns
-            self._average_ns = self._shortest_ns
-            self._runs, self._shortest_ns = 0, self._max_ns
+            self.inline = self._shortest_ns < _WORTH_A_TRY * self._max_ns
+            self._average_ns = 0
+            self._runs, self._shortest_ns = 0, _NEVER_NS
 
     def ran_inline(self, ns: int) -> None:
         """One request ran on the event loop's thread."""
-        # A run that the machine held up for milliseconds says nothing about the model: it counts as a
-        # long one.
         self._average_ns += (min(ns, 2 * self._max_ns) - self._average_ns) // _WEIGHT
         if self._average_ns > self._max_ns:
             self.inline = False

@@ -139,7 +139,7 @@ def _aligned(inputs: dict[str, Array]) -> dict[str, Array]:
     """The arrays, those copied that lie in a message where the engine's vector instructions must not read."""
     for array in inputs.values():
         if not array.flags.aligned:
-            return {name: np.require(each, requirements="A") for name, each in inputs.items()}
+            return {name: each if each.flags.aligned else each.copy() for name, each in inputs.items()}
     return inputs
 
 

@@ -153,18 +153,24 @@ def make_answer(
             tensor.datatype = DataType.BYTES
             tensor.shape = tensor.array.shape
         elif placement is not None and placement.lease is not None:
-            _write(placement.lease, tensor)
+            write_shared(placement.lease, name, array, tensor.datatype)
+            tensor.array = None
         answer.tensors.append(tensor)
     return answer
 
 
-def _write(lease: Lease, tensor: AnswerTensor) -> None:
-    assert tensor.array is not None
-    data = raw_view(tensor.array, tensor.datatype)
+def write_shared(lease: Lease, name: str, array: Array, datatype: DataType) -> None:
+    """Write an output to the memory that the request named.
+
+    Raises:
+        CallerFaultError: it does not fit.
+        InvalidArgumentError: the client has made its object smaller than it registered.
+        InternalError: the memory cannot be written.
+    """
+    data = raw_view(array, datatype)
     if len(data) > lease.byte_size:
         raise CallerFaultError(
-            f"shared memory size specified with the request for output '{tensor.name}' ({lease.byte_size} "
+            f"shared memory size specified with the request for output '{name}' ({lease.byte_size} "
             f"bytes) should be at least {len(data)} bytes to hold the results"
         )
     lease.write(data)
-    tensor.array = None

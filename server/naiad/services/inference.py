@@ -189,11 +189,14 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             # Headers that become parameters are no part of what a plan knows.
             started = None
             if self._forward_pattern is None:
-                started = self._planned.start(data, deadline_ns(context))
-            if started is not None:
+                started = self._planned.start(data, deadline_ns(context), shares_outputs=True)
+            if started is None:
+                return await self._infer(data, context)
+            try:
                 await started.future
                 return started.reply(self._max_message_bytes)
-            return await self._infer(data, context)
+            finally:
+                started.release()
         except Exception as error:  # noqa: BLE001  # the status table decides
             await abort(context, error, method="ModelInfer", model=_model_name(data))
         finally:

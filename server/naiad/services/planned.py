@@ -11,29 +11,46 @@ from naiad.services.wire.plan import InferPlans
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from tritonclient.grpc import service_pb2 as pb
 
-    from naiad.core.tensors import InferResponse
+    from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.version import ModelHandle
+    from naiad.services.shared_memory.table import Lease
     from naiad.services.triton import Admitted, TritonService
     from naiad.services.wire.plan import InferPlan
+    from naiad.services.wire.scan import Scanned
 
 
 class Started(NamedTuple):
-    """A request that was handed to its model; cancelling `future` takes it back."""
+    """A request that was handed to its model; cancelling `future` takes it back.
+
+    `leases` are the ranges of shared memory that its outputs are wanted in: `release` them at last.
+    """
 
     future: asyncio.Future[InferResponse]
     plan: InferPlan
     id_field: bytes
+    leases: Mapping[str, Lease]
 
     def reply(self, max_bytes: int) -> bytes:
-        """The answer as a serialized `ModelInferResponse`; raises what the model raised."""
-        return self.plan.reply(self.future.result(), self.id_field, max_bytes)
+        """The answer as a serialized `ModelInferResponse`; raises what the model raised.
+
+        What is wanted in shared memory is written to it.
+        """
+        response = self.future.result()
+        if self.leases:
+            self.plan.share(response, self.leases)
+        return self.plan.reply(response, self.id_field, max_bytes)
 
     def stream_reply(self, max_bytes: int) -> bytes:
         """The answer as a serialized `ModelStreamInferResponse`; raises what the model raised."""
         return self.plan.stream_reply(self.future.result(), self.id_field, max_bytes)
+
+    def release(self) -> None:
+        """Give the shared memory back. Safe to call twice."""
+        _release_all(self.leases)
 
 
 class PlannedRequests:
@@ -46,12 +63,14 @@ class PlannedRequests:
         self._triton = triton
         self._plans = InferPlans()
 
-    def start(self, data: bytes, deadline_ns: int | None) -> Started | None:
+    def start(self, data: bytes, deadline_ns: int | None, *, shares_outputs: bool = False) -> Started | None:
         """Hand a serialized `ModelInferRequest` to its model.
 
         Args:
             data: the message; the request's tensors are views of it.
             deadline_ns: the caller's deadline on the monotonic clock.
+            shares_outputs: take requests whose outputs are wanted in shared memory too; the caller then
+                releases what it is given, whatever happens.
 
         Returns:
             None for whatever must go the long way: an unknown kind, a model that is not there, another config
@@ -65,29 +84,58 @@ class PlannedRequests:
         if found is None:
             return None
         plan, scanned = found
-        try:
-            handle = self._triton.acquire_version(plan.model_name, plan.version)
-        except NaiadError:
+        if plan.shared_outputs and not shares_outputs:
             return None
+        prepared = self._prepare(plan, data, scanned, deadline_ns)
+        if prepared is None:
+            return None
+        handle, request, leases = prepared
         try:
-            request = plan.request(data, scanned, deadline_ns) if handle.config is plan.config else None
-            if request is None:
-                handle.release()
-                return None
             future = handle.submit(request)
         except BaseException:
+            _release_all(leases)
             handle.release()
             raise
         if future.done():
             handle.release()
         else:
             future.add_done_callback(partial(_release, handle))
-        return Started(future, plan, scanned.id_field)
+        return Started(future, plan, scanned.id_field, leases)
+
+    def _prepare(
+        self, plan: InferPlan, data: bytes, scanned: Scanned, deadline_ns: int | None
+    ) -> tuple[ModelHandle, InferRequest, Mapping[str, Lease]] | None:
+        """Who answers, what it is asked, where its outputs go; None, and nothing held, if one is not there."""
+        try:
+            handle = self._triton.acquire_version(plan.model_name, plan.version)
+        except NaiadError:
+            return None
+        leases: dict[str, Lease] = {}
+        try:
+            if handle.config is plan.config:
+                request = plan.request(data, scanned, deadline_ns, self._triton.regions)
+                if request is not None:
+                    for name, shared in plan.shared_outputs.items():
+                        leases[name] = self._triton.regions.lease(*shared)
+                    return handle, request, leases
+        except NaiadError:
+            _release_all(leases)
+        except BaseException:
+            _release_all(leases)
+            handle.release()
+            raise
+        handle.release()
+        return None
 
     def learn(self, data: bytes, message: pb.ModelInferRequest, admitted: Admitted) -> None:
         """Keep what an accepted request shows of its kind; `message` is `data`, parsed."""
         version = parse_version(message.model_version)
         self._plans.learn(data, message, admitted.request, version, admitted.config)
+
+
+def _release_all(leases: Mapping[str, Lease]) -> None:
+    for lease in leases.values():
+        lease.release()
 
 
 def _release(handle: ModelHandle, _: object) -> None:

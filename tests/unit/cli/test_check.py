@@ -98,7 +98,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
     }
     assert set(plan) == {
         *("inputs", "outputs", "completed", "unserved_outputs", "batching", "instances", "scheduling"),
-        *("execution_providers", "fallbacks", "vision", "warnings", "notes"),
+        *("execution_providers", "fallbacks", "vision", "warnings", "notes", "batch_buckets"),
     }
     assert plan["inputs"] == [
         {

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from naiad.cli.check_text import plain_block
+from naiad.cli.explain_text import planned_block
 from naiad.config.model_config import DynamicBatching, ModelConfig, QueuePolicy, TensorConfig
 from naiad.config.sequence_config import OldestStrategy, SequenceBatching
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import TensorSpec
 from naiad.lifecycle.advice import fixed_tensors, name_tensors
-from naiad.lifecycle.inspection import BatchingReport, Merging
-from naiad.lifecycle.version_plan import describe_batching
+from naiad.lifecycle.inspection import BatchingReport, Merging, ModelReport, VersionPlan, VersionReport
+from naiad.lifecycle.version_plan import describe_batching, plan_version
+from naiad.runtime.layout import Instance, InstanceLayout
+from naiad.runtime.loaded import InspectedVersion
 
 FIXED = (TensorSpec("data", DataType.FP32, (1, 3)), TensorSpec("scalar", DataType.FP32, ()))
 
@@ -28,6 +34,32 @@ def test_a_fixed_first_dimension_is_named_as_what_stops_batching() -> None:
     assert report.merging is Merging.NONE
     assert report.fixed_tensors == FIXED
     assert report.explanation.endswith("is fixed or absent in 'data' [1,3], 'scalar' []")
+
+
+@pytest.mark.parametrize(("gpu", "buckets"), [(0, (1, 2, 4, 6)), (None, ())])
+def test_the_sizes_that_batches_are_filled_up_to_are_told(gpu: int | None, buckets: tuple[int, ...]) -> None:
+    tensor = TensorConfig("data", DataType.FP32, (3,))
+    config = ModelConfig("m", 6, (tensor,), (tensor,), dynamic_batching=DynamicBatching())
+    spec = TensorSpec("data", DataType.FP32, (-1, 3))
+    inspected = InspectedVersion(
+        config=config,
+        inputs=(spec,),
+        outputs=(spec,),
+        execution_providers=("any",),
+        fallbacks=(),
+        notes=(),
+        layout=InstanceLayout((), (Instance("m_0", gpu),), 1, 1, ()),
+        instance_providers=("any",),
+    )
+    plan = plan_version(config, inspected, optional=())
+    assert plan.batch_buckets == buckets
+    shown = "\n".join(plain_block(planned_block(_report(plan), _report(plan).versions[0], 10)))
+    assert ("batches run at the next of 1, 2, 4, 6 batch items" in shown) == bool(buckets)
+
+
+def _report(plan: VersionPlan) -> ModelReport:
+    version = VersionReport(version=1, file=None, plan=plan, problem=None)
+    return ModelReport("m", None, versions=(version,))
 
 
 def test_a_graph_that_could_be_batched_says_which_field_to_set() -> None:

@@ -34,7 +34,7 @@ class SchedulingSettings(SettingsGroup):
     )
 
     max_inline_run_us: int = Field(
-        100,
+        250,
         ge=0,
         le=10_000,
         description="microseconds up to which the run of a lone request happens on the event loop's thread, "

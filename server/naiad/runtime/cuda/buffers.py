@@ -31,6 +31,7 @@ class TensorBuffer:
     host: Array
     host_address: int
     device_address: int
+    row_bytes: int
 
     def view(self, rows: int) -> Array:
         """The place on the host of a batch of `rows`."""
@@ -38,7 +39,12 @@ class TensorBuffer:
 
     def bytes(self, rows: int) -> int:
         """What a batch of `rows` takes."""
-        return self.tensor.row_bytes * (rows if self.tensor.batched else 1)
+        return self.row_bytes * (rows if self.tensor.batched else 1)
+
+    def holds(self, array: Array) -> bool:
+        """Whether the array lies here already, from the first row on."""
+        # The address alone would tell; asking for it takes longer than all the rest.
+        return array.base is self.host.base and array.ctypes.data == self.host_address
 
     def place(self, rows: int) -> Place:
         """The place on the GPU as the engine is told it."""
@@ -95,4 +101,4 @@ class LaneBuffers:
         ctypes.memset(host, 0, size)  # it may hold what another process left
         memory = memoryview((ctypes.c_char * size).from_address(host)).cast("B")
         array: Array = np.frombuffer(memory, dtype=tensor.datatype.numpy).reshape(tensor.shape(plan.largest))
-        return TensorBuffer(tensor, array, host, device)
+        return TensorBuffer(tensor, array, host, device, tensor.row_bytes)

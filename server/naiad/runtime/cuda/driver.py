@@ -20,7 +20,8 @@ _HOST_TO_DEVICE = 1
 _DEVICE_TO_HOST = 2
 _NON_BLOCKING = 1
 _PORTABLE = 1
-_CAPTURE_RELAXED = 2
+CAPTURE_RELAXED = 2
+"""The mode in which a thread's calls go on while another one captures a graph."""
 _OUT_OF_MEMORY = 2
 
 
@@ -110,7 +111,7 @@ class CudaDriver:
         """See `Driver.enter`; both are each thread's own."""
         self._call("cudaSetDevice", self.device_id)
         # The engine captures in CUDA's global mode, which forbids other threads to allocate meanwhile.
-        mode = ctypes.c_int(_CAPTURE_RELAXED)
+        mode = ctypes.c_int(CAPTURE_RELAXED)
         self._call("cudaThreadExchangeStreamCaptureMode", ctypes.byref(mode))
 
     def allocate_pinned(self, size: int) -> int:

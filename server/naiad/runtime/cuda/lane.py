@@ -87,6 +87,7 @@ class Lane:
         self._new_graph = new_graph
         self._closed = closed
         self._progress = LaneProgress()
+        self._was_bound = True
         self._plain = engine.for_instance()
         self._driver = driver
         self._buffers: LaneBuffers | None = None
@@ -115,7 +116,7 @@ class Lane:
 
     def bucket_for(self, rows: int) -> int:
         """See `BatchSlots.bucket_for`."""
-        return self._buckets.bucket_for(rows)
+        return self._buckets.bucket_for(rows) if self._was_bound else rows
 
     def slot(
         self, name: str, rows: int, row_shape: tuple[int, ...], dtype: np.dtype[np.generic]
@@ -143,6 +144,7 @@ class Lane:
         self._progress.advance(LaneState.FILLING)
         try:
             rows = self._rows(inputs)
+            self._was_bound = rows is not None
             if rows is None:
                 return self._run_plain(inputs, outputs)
             return self._run_bound(inputs, outputs, rows)
@@ -210,7 +212,7 @@ class Lane:
         self._driver.enter()
         for name, buffer in self._buffers.inputs.items():
             array = inputs[name]
-            if array.ctypes.data != buffer.host_address:
+            if not buffer.holds(array):
                 buffer.view(rows)[...] = array
             if rows < bucket:
                 # Zeros may be what a graph refuses; a row of the batch is a valid one, or it fails anyway.

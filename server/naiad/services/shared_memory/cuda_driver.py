@@ -6,7 +6,7 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InternalError, UnavailableError
-from naiad.runtime.cuda.driver import load_runtime
+from naiad.runtime.cuda.driver import CAPTURE_RELAXED, load_runtime
 
 if TYPE_CHECKING:
     from naiad.services.shared_memory.table import Bytes
@@ -38,6 +38,7 @@ class LibCuda:
         self._driver = driver
         pointer, size, integer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
         runtime.cudaSetDevice.argtypes = [integer]
+        runtime.cudaThreadExchangeStreamCaptureMode.argtypes = [ctypes.POINTER(integer)]
         runtime.cudaIpcOpenMemHandle.argtypes = [ctypes.POINTER(pointer), _IpcHandle, ctypes.c_uint]
         runtime.cudaIpcCloseMemHandle.argtypes = [pointer]
         runtime.cudaMemcpy.argtypes = [pointer, pointer, size, integer]
@@ -109,8 +110,10 @@ class LibCuda:
     def _use(self, device: int) -> None:
         if not 0 <= device < 2**31:
             raise InternalError(f"device {device} is no GPU's number")
-        # The current device is each thread's own.
+        # Both are each thread's own. The engine captures graphs in CUDA's global mode, which would make the
+        # copies of other threads fail meanwhile.
         self._call("cudaSetDevice", device)
+        self._call("cudaThreadExchangeStreamCaptureMode", ctypes.byref(ctypes.c_int(CAPTURE_RELAXED)))
 
     def _call(self, function: str, *arguments: object) -> None:
         code = getattr(self._runtime, function)(*arguments)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import InferRequest
+from naiad.services.answer import write_shared
 from naiad.services.explain import EXPLAIN
+from naiad.services.shared_memory.parameters import BYTE_SIZE, OFFSET, REGION, parse_shm_parameters
 from naiad.services.wire.reply import ReplyFrame, check_size
 from naiad.services.wire.scan import id_text, scan
 
 if TYPE_CHECKING:
-    from tritonclient.grpc import service_pb2 as pb
+    from collections.abc import Mapping
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import Array, InferResponse
+    from naiad.services.shared_memory.parameters import ShmParameters
+    from naiad.services.shared_memory.table import Lease
     from naiad.services.wire.scan import Scanned
+
+_SHM_KEYS = {REGION, OFFSET, BYTE_SIZE}
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -30,11 +38,24 @@ MAX_FRAMES = 16
 """Frames of answers that a plan keeps: a graph may give another shape each time."""
 
 
+MAX_SHARED_BYTES = 4 * 2**20
+"""Bytes of a tensor in shared memory that are copied on the event loop; larger ones go the long way."""
+
+
 class _Input(NamedTuple):
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     byte_size: int
+    shared: ShmParameters | None
+
+
+class SharedMemory(Protocol):
+    """The registered regions."""
+
+    def lease(self, name: str, offset: int, byte_size: int) -> Lease:
+        """That range, in use until it is released; raises NaiadError."""
+        ...
 
 
 class InferPlan:
@@ -44,38 +65,68 @@ class InferPlan:
     right with all of them, for as long as the same config answers.
     """
 
-    __slots__ = ("_datatypes", "_frames", "_inputs", "_template", "config", "model_name", "version")
+    __slots__ = (
+        "_carried",
+        "_datatypes",
+        "_frames",
+        "_inputs",
+        "_template",
+        "config",
+        "model_name",
+        "shared_outputs",
+        "version",
+    )
 
-    def __init__(self, request: InferRequest, version: int | None, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        message: pb.ModelInferRequest,
+        request: InferRequest,
+        version: int | None,
+        config: ModelConfig,
+    ) -> None:
         """Make the plan of a request that passed every check.
 
         Args:
-            request: the checked request.
+            message: the request as it was sent.
+            request: the same in domain terms.
             version: the version that it named, None for none.
             config: what it was checked against.
         """
         self.config = config
         self.model_name = request.model_name
         self.version = version
-        self._template = request
+        self._template = replace(request, inputs={})  # not the data of the first one
         self._inputs = tuple(
-            _Input(name, array.dtype, array.shape, array.nbytes) for name, array in request.inputs.items()
+            _Input(name, array.dtype, array.shape, array.nbytes, _shared(tensor))
+            for tensor, (name, array) in zip(message.inputs, request.inputs.items(), strict=True)
         )
+        self._carried = sum(each.shared is None for each in self._inputs)
+        wanted = {output.name: _shared(output) for output in message.outputs}
+        self.shared_outputs = {name: shared for name, shared in wanted.items() if shared is not None}
         self._datatypes = {output.name: output.datatype for output in config.outputs}
         self._frames: dict[tuple[object, ...], ReplyFrame] = {}
 
-    def request(self, data: bytes, scanned: Scanned, deadline_ns: int | None) -> InferRequest | None:
-        """The request in domain terms, its tensors views of the message.
+    def request(
+        self, data: bytes, scanned: Scanned, deadline_ns: int | None, regions: SharedMemory
+    ) -> InferRequest | None:
+        """The request in domain terms: its tensors are views of the message, or copies of shared memory.
 
         Returns:
             None if an input's data is not as long as it should be, or the id is no text.
+
+        Raises:
+            NaiadError: a region is not there, or cannot be read.
         """
-        if len(scanned.contents) != len(self._inputs):
+        if len(scanned.contents) != self._carried:
             return None
+        places = iter(scanned.contents)
         inputs: dict[str, Array] = {}
-        for (name, dtype, shape, byte_size), (start, stop) in zip(
-            self._inputs, scanned.contents, strict=True
-        ):
+        for name, dtype, shape, byte_size, shared in self._inputs:
+            if shared is not None:
+                with regions.lease(*shared) as lease:
+                    inputs[name] = np.ndarray(shape, dtype, lease.read())
+                continue
+            start, stop = next(places)
             if stop - start != byte_size:
                 return None
             inputs[name] = np.ndarray(shape, dtype, data, start)
@@ -106,7 +157,21 @@ class InferPlan:
             InvalidArgumentError: it is larger than a message may be.
         """
         frame = self._frame(response, id_field, max_bytes, final=False)
-        return frame.fill(id_field, response.outputs.values())
+        outputs = response.outputs
+        if not self.shared_outputs:
+            return frame.fill(id_field, outputs.values())
+        return frame.fill(id_field, [outputs[name] for name in outputs if name not in self.shared_outputs])
+
+    def share(self, response: InferResponse, leases: Mapping[str, Lease]) -> None:
+        """Write the outputs that are wanted in shared memory.
+
+        Raises:
+            CallerFaultError: one does not fit.
+            InvalidArgumentError: the client has made its object smaller than it registered.
+            InternalError: the memory cannot be written.
+        """
+        for name, lease in leases.items():
+            write_shared(lease, name, response.outputs[name], self._datatypes[name])
 
     def stream_reply(self, response: InferResponse, id_field: bytes, max_bytes: int) -> bytes:
         """The answer as a serialized `ModelStreamInferResponse`, marked as its request's last one.
@@ -122,7 +187,13 @@ class InferPlan:
         frame = self._frames.get(kind)
         if frame is None:
             outputs = [(name, self._datatypes[name], array) for name, array in response.outputs.items()]
-            frame = ReplyFrame.of(self.model_name, response.model.version, outputs, final=final)
+            frame = ReplyFrame.of(
+                self.model_name,
+                response.model.version,
+                outputs,
+                shared=self.shared_outputs,
+                final=final,
+            )
             _keep(self._frames, kind, frame, MAX_FRAMES)
         check_size(frame.size + len(id_field), max_bytes)
         return frame
@@ -164,19 +235,33 @@ class InferPlans:
         """
         scanned = scan(data) if _is_plain(message, request, config) else None
         if scanned is not None:
-            _keep(self._plans, scanned.head, InferPlan(request, version, config), MAX_PLANS)
+            _keep(self._plans, scanned.head, InferPlan(message, request, version, config), MAX_PLANS)
 
 
 def _is_plain(message: pb.ModelInferRequest, request: InferRequest, config: ModelConfig) -> bool:
-    """Whether its head says all: numbers in, numbers out, no place or class asked for, no sequence."""
+    """Whether its head says all: numbers in, numbers out, no classes asked for, no sequence."""
     return (
         not request.sequence_id
         and EXPLAIN not in message.parameters
-        and len(message.raw_input_contents) == len(message.inputs)
-        and not any(tensor.parameters for tensor in (*message.inputs, *message.outputs))
+        and all(map(_is_plain_tensor, (*message.inputs, *message.outputs)))
         and all(array.size and not array.dtype.hasobject for array in request.inputs.values())
         and all(output.datatype is not DataType.BYTES for output in config.outputs)
     )
+
+
+def _is_plain_tensor(tensor: Any) -> bool:
+    """Whether it is carried as raw contents, or lies in shared memory and can be copied in no time."""
+    if isinstance(tensor, pb.ModelInferRequest.InferInputTensor) and tensor.HasField("contents"):
+        return False
+    shared = _shared(tensor)
+    if shared is not None and shared.byte_size > MAX_SHARED_BYTES:
+        return False
+    return set(tensor.parameters) <= (_SHM_KEYS if shared is not None else set())
+
+
+def _shared(tensor: Any) -> ShmParameters | None:
+    """Where a checked tensor lies, if it is not in the message."""
+    return parse_shm_parameters(tensor.parameters, tensor.name) if tensor.parameters else None
 
 
 def _keep(kept: dict[Key, Value], key: Key, value: Value, limit: int) -> None:

@@ -11,7 +11,7 @@ from naiad.services.contents import raw_view
 from naiad.services.wire.scan import varint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from naiad.core.datatypes import DataType
     from naiad.core.tensors import Array, Parameter
@@ -86,12 +86,15 @@ def check_size(size: int, max_bytes: int) -> None:
 class ReplyFrame(NamedTuple):
     """All of an answer but its id and its outputs' bytes: the same for each answer of one kind.
 
-    `marks` has the tag and length that come before each output. `size` is that of the whole without the id.
+    `marks` has what comes before the bytes of each output that the answer carries: its tag and length, and
+    those of outputs in shared memory before it, which are empty; `tail` what comes after the last one. `size`
+    is that of the whole without the id.
     """
 
     names: bytes
     outputs: bytes
     marks: tuple[bytes, ...]
+    tail: bytes
     size: int
 
     @classmethod
@@ -101,24 +104,44 @@ class ReplyFrame(NamedTuple):
         version: int,
         outputs: Iterable[tuple[str, DataType, Array]],
         *,
+        shared: Container[str] = (),
         final: bool,
     ) -> ReplyFrame:
-        """The frame of answers with outputs of these datatypes and shapes; `final` as `to_stream_wire`."""
+        """The frame of answers with outputs of these datatypes and shapes.
+
+        Args:
+            model_name: as the request names it.
+            version: the version that answers.
+            outputs: name, datatype and an array of the output's shape and size.
+            shared: the outputs that lie in shared memory.
+            final: mark the answer as the last one of its request, as streams want it.
+        """
         names = pb.ModelInferResponse(model_name=model_name, model_version=str(version))
         specs = pb.ModelInferResponse()
         if final:
             specs.parameters[FINAL_RESPONSE].bool_param = True
         marks = []
+        mark = b""
         size = 0
         for name, datatype, array in outputs:
             specs.outputs.add(name=name, datatype=datatype.value, shape=array.shape)
-            marks.append(_CONTENT_TAG + varint(array.nbytes))
+            if name in shared:
+                mark += _CONTENT_TAG + varint(0)
+                continue
+            marks.append(mark + _CONTENT_TAG + varint(array.nbytes))
+            mark = b""
             size += array.nbytes
-        head, tail = names.SerializeToString(), specs.SerializeToString()
-        return cls(head, tail, tuple(marks), size + len(head) + len(tail) + sum(map(len, marks)))
+        fixed = names.SerializeToString(), specs.SerializeToString()
+        size += sum(map(len, (*fixed, *marks, mark)))
+        return cls(*fixed, tuple(marks), mark, size)
 
     def fill(self, id_field: bytes, arrays: Iterable[Array]) -> bytes:
-        """A serialized `ModelInferResponse`; `id_field` as it lay in the request."""
+        """A serialized `ModelInferResponse`.
+
+        Args:
+            id_field: as it lay in the request.
+            arrays: the outputs that are not shared.
+        """
         return b"".join(self._pieces(id_field, arrays))
 
     def fill_streamed(self, id_field: bytes, arrays: Iterable[Array]) -> bytes:
@@ -132,4 +155,5 @@ class ReplyFrame(NamedTuple):
             pieces.append(mark)
             # A strided array must be laid out first; join takes the memory of any other as it is.
             pieces.append(array.data if array.flags.c_contiguous else array.tobytes())
+        pieces.append(self.tail)
         return pieces

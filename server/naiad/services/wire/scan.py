@@ -32,12 +32,13 @@ class Scanned(NamedTuple):
     contents: list[tuple[int, int]]
 
 
-def scan(data: bytes) -> Scanned | None:
+def scan(data: bytes) -> Scanned | None:  # noqa: C901  # a call for each field would double its time
     """Find the parts of a message whose fields lie in the order of their numbers, as libraries write them.
 
     Returns:
-        None for everything else, and that is no error: no contents, unknown fields, another order, a cut.
+        None for everything else, and that is no error: unknown fields, another order, a cut.
     """
+    size = len(data)
     position = head_stop = id_start = id_stop = 0
     contents: list[tuple[int, int]] = []
     try:
@@ -52,8 +53,6 @@ def scan(data: bytes) -> Scanned | None:
             if tag == _CONTENT:
                 head_stop = head_stop or position
                 contents.append((start, stop))
-                if stop == len(data):
-                    break
             elif contents or tag not in _HEAD:
                 return None
             elif tag == _ID:
@@ -61,11 +60,13 @@ def scan(data: bytes) -> Scanned | None:
                     return None
                 id_start, id_stop = position, stop
             position = stop
-        else:
-            return None
-    except IndexError:  # it ends within a field, or has no contents
+            if position >= size:
+                break
+    except IndexError:  # it ends within a tag or a length
         return None
-    if not 0 < head_stop <= MAX_HEAD_BYTES:
+    if not contents:  # all inputs lie in shared memory
+        head_stop = position
+    if position != size or not 0 < head_stop <= MAX_HEAD_BYTES:
         return None
     head = data[:id_start] + data[id_stop:head_stop] if id_stop else data[:head_stop]
     return Scanned(head, data[id_start:id_stop], contents)

@@ -105,7 +105,11 @@ def test_what_lies_in_its_slot_is_not_copied_again(compute: ComputeThread, drive
     assert slot is not None
     slot[:] = rows(3)
     assert lane._buffers is not None
-    assert slot.ctypes.data == lane._buffers.inputs["INPUT0"].host_address
+    buffer = lane._buffers.inputs["INPUT0"]
+    assert buffer.holds(slot)
+    assert buffer.holds(slot.reshape(3, 1, 2))
+    assert not buffer.holds(buffer.host[1:3])
+    assert not buffer.holds(slot.copy())
     np.testing.assert_array_equal(double(lane, slot), rows(3) * 2)
     lane.close()
 
@@ -139,6 +143,9 @@ def test_what_is_not_bound_is_left_to_the_engine_in_turn(
     np.testing.assert_array_equal(double(lane, batch), batch * 2)
     assert engine.runs == [(shape[0], -1)]
     assert driver.copied == []
+    assert lane.bucket_for(shape[0]) == shape[0]  # nobody is told of padding that there was not
+    double(lane, rows(3))
+    assert lane.bucket_for(3) == 4
     assert threading.get_ident() not in engine.threads
     lane.close()
 

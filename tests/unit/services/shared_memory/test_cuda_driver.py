@@ -33,9 +33,11 @@ class Libraries:
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
+        self.modes: list[int] = []
         self.code = 0
         self.runtime = SimpleNamespace(
             cudaSetDevice=Function(lambda device: self.record("device", device, code=0)),
+            cudaThreadExchangeStreamCaptureMode=Function(self.exchange_mode),
             cudaIpcOpenMemHandle=Function(self.open),
             cudaIpcCloseMemHandle=Function(lambda pointer: self.record("close", pointer)),
             cudaMemcpy=Function(lambda *arguments: self.record("copy", *arguments)),
@@ -51,6 +53,10 @@ class Libraries:
     def record(self, *call: object, code: int | None = None) -> int:
         self.calls.append(call)
         return self.code if code is None else code
+
+    def exchange_mode(self, mode: Any) -> int:
+        self.modes.append(mode._obj.value)
+        return 0
 
     def open(self, pointer: Any, handle: Any, flags: int) -> int:
         pointer._obj.value = BASE if self.code == 0 else None
@@ -89,6 +95,13 @@ def test_copies_go_the_right_way_and_one_to_the_device_is_waited_for() -> None:
         ("device", 1),
         ("close", BASE),
     ]
+
+
+def test_copies_go_on_while_a_graph_is_captured_elsewhere() -> None:
+    """Mode 2 is cudaStreamCaptureModeRelaxed, of this thread: others capture in the global mode."""
+    libraries = Libraries()
+    libraries.cuda().copy_to_host(np.zeros(16, np.uint8), BASE, 0)
+    assert libraries.modes == [2]
 
 
 def test_a_refusal_names_function_and_reason_and_is_not_left_for_the_thread_s_next_caller() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import InferRequest, InferResponse, ModelKey
-from naiad.services.wire.plan import MAX_FRAMES, MAX_PLANS, InferPlans
+from naiad.services.shared_memory.regions import Regions
+from naiad.services.wire.plan import MAX_FRAMES, MAX_PLANS, MAX_SHARED_BYTES, InferPlans
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NO_REGIONS = Regions(allow_client_shm=False)
 
 CONFIG = ModelConfig(
     name="m",
@@ -46,7 +53,7 @@ def test_the_next_request_of_a_kind_is_made_of_views_of_its_message(request_id: 
     found = learnt().find(data)
     assert found is not None
     plan, scanned = found
-    request = plan.request(data, scanned, 99)
+    request = plan.request(data, scanned, 99, NO_REGIONS)
     assert request is not None
     assert replace(request, inputs={}) == replace(REQUEST, inputs={}, request_id=request_id, deadline_ns=99)
     np.testing.assert_array_equal(request.inputs["A"], A + 1)
@@ -65,14 +72,14 @@ def test_data_of_another_length_is_left_to_the_long_way() -> None:
         data = sent.SerializeToString()
         found = plans.find(data)
         assert found is not None
-        assert found[0].request(data, found[1], None) is None
+        assert found[0].request(data, found[1], None, NO_REGIONS) is None
 
 
 def test_an_id_that_is_no_text_is_left_to_the_long_way() -> None:
     data = message("abc").SerializeToString().replace(b"abc", b"\xff\xff\xff")
     found = learnt().find(data)
     assert found is not None
-    assert found[0].request(data, found[1], None) is None
+    assert found[0].request(data, found[1], None, NO_REGIONS) is None
 
 
 def without_contents() -> pb.ModelInferRequest:
@@ -89,23 +96,60 @@ def with_parameter(where: str, key: str = "classification") -> pb.ModelInferRequ
     return sent
 
 
+def in_shared_memory(name: str, byte_size: int) -> pb.ModelInferRequest:
+    """The named tensor lies at byte 4 of region `r`."""
+    sent = message()
+    for tensor in (*sent.inputs, *sent.outputs):
+        if tensor.name == name:
+            tensor.parameters["shared_memory_region"].string_param = "r"
+            tensor.parameters["shared_memory_offset"].int64_param = 4
+            tensor.parameters["shared_memory_byte_size"].int64_param = byte_size
+    if name == "A":
+        del sent.raw_input_contents[0]
+    return sent
+
+
 @pytest.mark.parametrize(
     ("request_", "sent"),
     [
         (replace(REQUEST, sequence_id=3), message()),
         (REQUEST, without_contents()),
-        (REQUEST, with_parameter("input", "shared_memory_offset")),
+        (REQUEST, in_shared_memory("A", MAX_SHARED_BYTES + 1)),
         (REQUEST, with_parameter("output")),
         (REQUEST, with_parameter("request", "naiad_explain")),
         (replace(REQUEST, inputs={"A": np.array([b"text"], object), "B": B}), message()),
         (replace(REQUEST, inputs={"A": np.empty((0, 4), np.float32), "B": B}), message()),
     ],
-    ids=["sequence", "typed contents", "shared memory", "classes", "explained", "texts", "empty"],
+    ids=["sequence", "typed contents", "much shared memory", "classes", "explained", "texts", "empty"],
 )
 def test_what_a_head_does_not_say_all_about_is_not_learnt(
     request_: InferRequest, sent: pb.ModelInferRequest
 ) -> None:
     assert len(learnt(request_, sent)) == 0
+
+
+def test_tensors_in_shared_memory_are_read_and_written_there(tmp_path: Path) -> None:
+    """Input A and the output lie in one region, input B comes with the message."""
+    regions = Regions(allow_client_shm=True, folder=tmp_path)
+    (tmp_path / "key").write_bytes(bytes(4) + (A + 5).tobytes())
+    regions.register_system("r", "/key", 0, 4 + A.nbytes)
+    sent = in_shared_memory("A", A.nbytes)
+    sent.outputs[0].CopyFrom(in_shared_memory("OUT", A.nbytes).outputs[0])
+    data = sent.SerializeToString()
+    found = learnt(REQUEST, sent).find(data)
+    assert found is not None
+    plan, scanned = found
+    request = plan.request(data, scanned, None, regions)
+    assert request is not None
+    np.testing.assert_array_equal(request.inputs["A"], A + 5)
+    np.testing.assert_array_equal(request.inputs["B"], B)
+    response = InferResponse(ModelKey("m", 1), {"OUT": A * 2})
+    leases = {name: regions.lease(*place) for name, place in plan.shared_outputs.items()}
+    plan.share(response, leases)
+    reply = pb.ModelInferResponse.FromString(plan.reply(response, b"", 1_000))
+    assert (list(reply.outputs[0].shape), list(reply.raw_output_contents)) == ([2, 4], [b""])
+    assert (tmp_path / "key").read_bytes()[4:] == (A * 2).tobytes()
+    regions.close()
 
 
 def test_other_shapes_and_parameters_are_other_kinds() -> None:

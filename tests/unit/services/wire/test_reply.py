@@ -19,6 +19,8 @@ from naiad.services.wire.reply import ENVELOPE_BYTES, FINAL_RESPONSE, ReplyFrame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from naiad.core.tensors import Array
+
 LIMIT = 10_000
 
 
@@ -63,7 +65,10 @@ def test_texts_are_prefixed_by_their_lengths() -> None:
 @given(st.text(max_size=300), st.lists(st.integers(0, 40), max_size=3), st.booleans())
 def test_a_filled_frame_is_what_protobuf_would_write(request_id: str, shape: list[int], final: bool) -> None:
     array = np.ones(shape, np.float32)
-    outputs = [("A", DataType.FP32, array), ("B", DataType.UINT8, array.astype(np.uint8))]
+    outputs: list[tuple[str, DataType, Array]] = [
+        ("A", DataType.FP32, array),
+        ("B", DataType.UINT8, array.astype(np.uint8)),
+    ]
     frame = ReplyFrame.of("m", 12, outputs, final=final)
     id_field = pb.ModelInferRequest(id=request_id).SerializeToString()
     arrays = [each for _, _, each in outputs]

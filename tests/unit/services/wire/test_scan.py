@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from naiad.services.wire.scan import MAX_FIELDS, MAX_HEAD_BYTES, id_text, scan, varint
 
 texts = st.text(max_size=200)
-contents = st.lists(st.binary(max_size=300), min_size=1, max_size=4)
+contents = st.lists(st.binary(max_size=300), max_size=4)
 
 
 def message(
@@ -62,14 +62,13 @@ def test_a_message_that_is_cut_short_is_not_taken_apart(cut: int, raw: list[byte
     data = message(raw=tuple(raw)).SerializeToString()
     short = data[: max(0, len(data) - 1 - cut)]
     found = scan(short)
-    assert found is None or len(found.contents) < len(raw)
+    assert found is None or len(found.contents) < len(raw) or not raw
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"",
-        message(raw=()).SerializeToString(),
         b"\x3a\x01x" + message().SerializeToString(),  # contents first
         message(request_id="a").SerializeToString()[:-6] + b"\x1a\x01b" + b"\x3a\x04data",  # two ids
         b"\x42\x01x" + message().SerializeToString(),  # a field that no protocol has
@@ -77,7 +76,7 @@ def test_a_message_that_is_cut_short_is_not_taken_apart(cut: int, raw: list[byte
         message(raw=(b"x",) * MAX_FIELDS).SerializeToString(),
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a length without end
     ],
-    ids=["nothing", "no contents", "order", "two ids", "unknown", "long head", "many", "length"],
+    ids=["nothing", "order", "two ids", "unknown", "long head", "many", "length"],
 )
 def test_what_libraries_do_not_write_goes_the_long_way(data: bytes) -> None:
     assert scan(data) is None
