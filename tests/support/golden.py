@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import onnx
+
+    Call = grpc.Future[Any]
 
 UNIT_S = 0.02
 """How long a model `slow_*` works at least for each one in the first element of its input: 1 as recorded."""
@@ -167,9 +170,10 @@ class Replay:
         """One unary call."""
         return _answer(self._send(rpc, request, PATIENCE_S))
 
-    def _send(self, rpc: str, request: dict[str, Any], deadline_s: float) -> grpc.Future:
+    def _send(self, rpc: str, request: dict[str, Any], deadline_s: float) -> Call:
         message = json_format.ParseDict(request, _request_type(rpc)())
-        return getattr(self._stub, rpc).future(message, timeout=deadline_s)
+        call: Call = getattr(self._stub, rpc).future(message, timeout=deadline_s)
+        return call
 
     def _stream(self, requests: list[dict[str, Any]]) -> Answer:
         messages = [json_format.ParseDict(request, pb.ModelInferRequest()) for request in requests]
@@ -182,7 +186,7 @@ class Replay:
     def _several(self, case: dict[str, Any]) -> Answer:
         """Requests that come one after the other, each while the first is at work; the last is the recorded one."""
         wanted = case["results_in_send_order"]
-        calls: list[grpc.Future] = []
+        calls: list[Call] = []
         finished: list[int] = []
         model_name = case["request"]["model_name"]
         self._wait(lambda: not self._at_work(model_name))  # what the case before it left may still be at work
@@ -195,7 +199,7 @@ class Replay:
                 priority = "1" if index == len(wanted) - 1 else "2"
                 request["parameters"]["priority"]["int64_param"] = priority
             call = self._send(case["rpc"], request, DEADLINE_S if has_deadline else PATIENCE_S)
-            call.add_done_callback(lambda _, index=index: finished.append(index))
+            call.add_done_callback(partial(_note, finished, index))
             calls.append(call)
             # First the calls: none of those that the server has afterwards can be another's.
             self._wait(lambda: sum(not call.done() for call in calls) <= self._at_work(model_name))
@@ -211,6 +215,10 @@ class Replay:
             assert time.monotonic() < until, "what was sent does not come to work"
 
 
+def _note(finished: list[int], index: int, _: Call) -> None:
+    finished.append(index)
+
+
 def _work_longer(request: dict[str, Any]) -> None:
     """Let a request to a model `slow_*` take `OCCUPIED_S`."""
     array = np.frombuffer(base64.b64decode(request["raw_input_contents"][0]), np.float32).copy()
@@ -218,7 +226,7 @@ def _work_longer(request: dict[str, Any]) -> None:
     request["raw_input_contents"] = [base64.b64encode(array.tobytes()).decode()]
 
 
-def _answer(call: grpc.Future) -> Answer:
+def _answer(call: Call) -> Answer:
     try:
         return Answer("OK", "", _as_dict(call.result()))
     except grpc.RpcError as error:

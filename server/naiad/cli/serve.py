@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -134,6 +135,7 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
         # A session being made cannot be interrupted, and nothing was promised to anyone yet.
         os._exit(0)
     await starting
+    spare_collector()
     await stopping
     await server.__aexit__(None, None, None)
     if server.drained and not server.builder_ended:
@@ -144,6 +146,15 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
         server.discard_files()
         # A session that does not return cannot be joined; exiting normally would wait for it for ever.
         os._exit(1)
+
+
+def spare_collector() -> None:
+    """Leave what was made at the start to its fate: the collector never looks at it again.
+
+    Otherwise every full collection walks over all modules and configs, while each request waits for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def allow_many_files() -> None:

@@ -286,20 +286,19 @@ class SchedulerBase(ABC):
         )
         instance.submit(work, partial(self._finish, rows, reason))
 
-    def _run_here(self, instance: Instance, pending: PendingRequest, reason: BatchReason) -> int:
-        """Run one request on the event loop's thread, on an idle instance.
-
-        Returns:
-            The nanoseconds of CPU time that it took this thread.
-        """
-        before_ns = thread_time_ns()
+    def _run_here(
+        self, instance: Instance, pending: PendingRequest, reason: BatchReason, pace: InlinePace
+    ) -> None:
+        """Run one request on the event loop's thread, on an idle instance."""
+        is_measured = pace.measures_next()
+        before_ns = thread_time_ns() if is_measured else 0
         pending.waiting = False
         self._delivery.expect((pending,))
         work = partial(self._executors[instance].execute, requests=(pending.feed,), left=_nobody)
         (execution,) = instance.run_here(work)
-        took_ns = thread_time_ns() - before_ns
+        if is_measured:
+            pace.ran_inline(thread_time_ns() - before_ns)
         self._answer(execution, iter((pending,)), reason, instance.name, 0)
-        return took_ns
 
     def _is_not_rerun(self, rows: Sequence[PendingRequest | InferRequest], index: int) -> bool:
         row = rows[index]

@@ -54,9 +54,15 @@ class InlinePace:
             self._average_ns = 0
             self._runs, self._shortest_ns = 0, _NEVER_NS
 
+    def measures_next(self) -> bool:
+        """Whether the next inline run is to be measured: the first ones are, then one of some."""
+        self._runs += 1
+        return self._runs <= _SAMPLES or not self._runs % _WEIGHT
+
     def ran_inline(self, ns: int) -> None:
-        """One request ran on the event loop's thread."""
+        """One request ran on the event loop's thread, which it took `ns` of CPU time."""
         self._average_ns += (min(ns, 2 * self._max_ns) - self._average_ns) // _WEIGHT
         if self._average_ns > self._max_ns:
             self.inline = False
+            self._runs = 0
             self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)

@@ -88,7 +88,7 @@ class BatchScheduler(SchedulerBase):
         reason = self._lone_reason(pending)
         self._dispatched_ns = pending.arrived_ns
         if self._pace is not None and self._pace.inline and pending.batch_size == 1:
-            self._pace.ran_inline(self._run_here(instance, pending, reason))
+            self._run_here(instance, pending, reason, self._pace)
         else:
             self._start(instance, (pending,), reason)
         return True

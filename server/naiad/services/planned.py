@@ -105,7 +105,7 @@ class PlannedRequests:
     def _prepare(
         self, plan: InferPlan, data: bytes, scanned: Scanned, deadline_ns: int | None
     ) -> tuple[ModelHandle, InferRequest, Mapping[str, Lease]] | None:
-        """Who answers, what it is asked, where its outputs go; None, and nothing held, if one is not there."""
+        """Who answers, what it is asked, where its outputs go; None, and nothing held, if one is missing."""
         try:
             handle = self._triton.acquire_version(plan.model_name, plan.version)
         except NaiadError:

@@ -21,7 +21,8 @@ def runs_inline(pace: InlinePace, ns: int, limit: int = 1_000) -> int:
     for count in range(limit):
         if not pace.inline:
             return count
-        pace.ran_inline(ns)
+        if pace.measures_next():
+            pace.ran_inline(ns)
     return limit
 
 
@@ -60,3 +61,10 @@ def test_a_single_long_run_is_forgiven() -> None:
     runs_inline(pace, SHORT, 50)
     pace.ran_inline(50 * LONG)
     assert pace.inline
+
+
+def test_a_model_that_becomes_slow_is_found_out_though_only_some_runs_are_measured() -> None:
+    pace = InlinePace(MAX_NS)
+    runs_on_threads(pace, SHORT)
+    assert runs_inline(pace, SHORT, 500) == 500
+    assert runs_inline(pace, LONG) < 100
