@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-WAIT_S = 10
+WAIT_S = 30
 CONFIG = """
 max_batch_size: 4
 input [

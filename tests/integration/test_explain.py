@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CONTRACT = Path(os.environ.get("NAIAD_TRITON_CONTRACT", Path(__file__).parents[3] / "shared" / "triton"))
 ASK = {"naiad_explain": True}
 DELAY = "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 2000 }"
+# Nothing but a batch of eight ends it, however late the requests come.
+PATIENT = DELAY.replace("2000", "60000000")
 ONE = "instance_group [ { kind: KIND_CPU count: 1 } ]"
 KEYS = {
     *(
@@ -67,6 +69,7 @@ async def asked(client: triton.InferenceServerClient, model: str, inputs: list[A
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[NaiadServer]:
     add_model(tmp_path, "waits", add_sub(), f"{ADD_SUB_CONFIG} {DELAY} {ONE}")
+    add_model(tmp_path, "gathers", add_sub(), f"{ADD_SUB_CONFIG} {PATIENT} {ONE}")
     add_model(tmp_path, "alone", {2: add_sub(), 3: add_sub()}, ADD_SUB_CONFIG + ONE)
     async with server(tmp_path) as started:
         yield started
@@ -80,7 +83,7 @@ async def client(running: NaiadServer) -> AsyncIterator[triton.InferenceServerCl
 
 async def test_requests_of_one_batch_are_told_the_same_batch(client: triton.InferenceServerClient) -> None:
     """Two requests of three and five items make the preferred eight, long before the delay is over."""
-    both = await asyncio.gather(*(asked(client, "waits", add_sub_inputs(rows)) for rows in (3, 5)))
+    both = await asyncio.gather(*(asked(client, "gathers", add_sub_inputs(rows)) for rows in (3, 5)))
     for each in both:
         assert set(each) == KEYS
         assert (each["naiad_batch_size"], each["naiad_batch_requests"], each["naiad_padding_rows"]) == (
@@ -89,7 +92,7 @@ async def test_requests_of_one_batch_are_told_the_same_batch(client: triton.Infe
             0,
         )
         assert each["naiad_batch_reason"] == "preferred"
-        assert (each["naiad_instance"], each["naiad_provider"]) == ("waits_0_0", "CPUExecutionProvider")
+        assert (each["naiad_instance"], each["naiad_provider"]) == ("gathers_0_0", "CPUExecutionProvider")
         assert each["naiad_model_version"] == 1
 
 

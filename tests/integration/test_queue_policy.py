@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from support.gates import RunGate
 from support.onnx_models import SLOW_SIZE, slow
 from support.repositories import add_model
 from support.servers import address, server
@@ -41,12 +42,19 @@ POLICIES = {
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[NaiadServer]:
+def gate(monkeypatch: pytest.MonkeyPatch) -> RunGate:
+    return RunGate(monkeypatch)
+
+
+@pytest.fixture
+async def running(tmp_path: Path, gate: RunGate) -> AsyncIterator[NaiadServer]:
     graph = slow()
     for name, policy in POLICIES.items():
         add_model(tmp_path, name, graph, f"{CONFIG} dynamic_batching {{ {policy} }}")
     async with server(tmp_path) as started:
+        gate.shut()
         yield started
+        gate.open()
 
 
 @pytest.fixture
@@ -76,7 +84,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Queue:
-    """Sends requests to one model in a known order: each is queued before the next one is sent."""
+    """Sends requests to one model in a known order: each is queued before the next one is sent.
+
+    The first one runs until the gate is opened.
+    """
 
     def __init__(self, running: NaiadServer, stub: Any, model: str) -> None:
         [self.serving] = running.manager.ready_versions(model)
@@ -117,31 +128,36 @@ async def failures(stub: Any, model: str) -> int:
         ("slow_long", 1_000),
     ],
 )
-async def test_a_queue_timeout(running: NaiadServer, stub: Any, model: str, timeout_us: int) -> None:
+async def test_a_queue_timeout(
+    running: NaiadServer, stub: Any, gate: RunGate, model: str, timeout_us: int
+) -> None:
     queue = Queue(running, stub, model)
     first = await queue.occupy(timeout_us=timeout_us)
     refusal = await refused(await queue.add(timeout_us=timeout_us))
     assert refusal.details() == "Request timeout expired"
+    gate.open()
     await first
     assert await failures(stub, model) == 1
 
 
-async def test_a_timeout_without_a_policy_is_ignored(running: NaiadServer, stub: Any) -> None:
+async def test_a_timeout_without_a_policy_is_ignored(running: NaiadServer, stub: Any, gate: RunGate) -> None:
     queue = Queue(running, stub, "slow_plain")
     calls = [await queue.occupy(timeout_us=1), await queue.add(timeout_us=1)]
+    gate.open()
     await asyncio.gather(*calls)
 
 
-async def test_max_queue_size(running: NaiadServer, stub: Any) -> None:
+async def test_max_queue_size(running: NaiadServer, stub: Any, gate: RunGate) -> None:
     queue = Queue(running, stub, "slow_maxq")
     accepted = [await queue.occupy(), await queue.add(), await queue.add()]
     refusal = await refused(await queue.add())
     assert str(refusal.details()).startswith("[request id: <id_unknown>] Exceeds maximum queue size")
+    gate.open()
     await asyncio.gather(*accepted)
     assert await failures(stub, "slow_maxq") == 0
 
 
-async def test_level_one_overtakes(running: NaiadServer, stub: Any) -> None:
+async def test_level_one_overtakes(running: NaiadServer, stub: Any, gate: RunGate) -> None:
     """Priorities 2, 2, 0 (the default) and 1, then one that is out of range."""
     queue = Queue(running, stub, "slow_prio")
     order: list[str] = []
@@ -150,5 +166,6 @@ async def test_level_one_overtakes(running: NaiadServer, stub: Any) -> None:
         calls[name] = await queue.add(priority=priority)
     for name, call in calls.items():
         call.add_done_callback(lambda _, name=name: order.append(name))
+    gate.open()
     await asyncio.gather(*calls.values())
     assert order == ["running", "first", "second", "default", "out of range"]

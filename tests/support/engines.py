@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from naiad.runtime.providers import ProviderPlan
 
 ENVIRONMENT = OrtEnvironment("1.31.1", (TENSORRT, CUDA, CPU), gpu_count=1)
-GATE_S = 10
+GATE_S = 30
 
 
 @dataclass
