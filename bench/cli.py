@@ -26,7 +26,7 @@ from bench.processes import ROOT
 from bench.published import assets_folder
 from bench.results import summarise
 from bench.rounds import Bench, Clients, check_answers
-from bench.targets import NaiadTarget, mlserver_peer, triton_peer
+from bench.targets import EMPTY_CASES, NaiadTarget, empty_peer, mlserver_peer, triton_peer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -141,6 +141,7 @@ def _measure(
         outputs, expected = _bare_outputs(clients, cases, work)
         targets: list[Target] = [stack.enter_context(NaiadTarget(folder.repository, output / "server.log"))]
         if settings.peers:
+            targets += _empty(stack, cases, targets[0], work=work, output=output)
             targets += _peers(stack, settings, cases, outputs, work=work, output=output, notes=notes)
         senders: list[Client] = ["perf_analyzer", "asyncio"] if perf else ["asyncio"]
         loads = planned_loads(settings.in_flight, senders, full=settings.full)
@@ -242,6 +243,13 @@ def _peers(
         except (NotThereError, UnavailableError) as error:
             notes.append(f"Without {environment.name}: {error}")
     return started
+
+
+def _empty(stack: ExitStack, cases: list[Case], naiad: Target, *, work: Path, output: Path) -> list[Target]:
+    """The server that does nothing, if it has a case."""
+    if not any(case.key in EMPTY_CASES for case in cases):
+        return []
+    return [stack.enter_context(empty_peer(work / "empty", output / "empty.log", cases, naiad))]
 
 
 def _installed(environment: Environment, *, make: bool) -> None:

@@ -56,7 +56,7 @@ def plan_cases(
             [
                 Step(_series(case, group, target, load), case, target, load)
                 for target in targets
-                if case.wire in target.wires and (full or target.name == OURS or load == compared)
+                if target.serves(case) and (full or target.name == OURS or load == compared)
             ]
             for load in _loads_of(case, loads)
         ]

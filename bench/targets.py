@@ -18,6 +18,7 @@ from bench.peer_repositories import write_mlserver_models, write_triton_reposito
 from bench.peers import MLSERVER, TRITON
 from bench.processes import ROOT, Server
 from bench.results import OURS
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from naiad.core.errors import UnavailableError
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _START_LIMIT_S = 120.0
 _STOP_LIMIT_S = 20.0
 _CALL_LIMIT_S = 30.0
+EMPTY = "empty grpc.aio"
+EMPTY_CASES = ("add_sub", "identity")
+"""What the empty server answers: the smallest requests and the largest."""
 EVERY_WIRE: frozenset[Wire] = frozenset({"unary", "stream", "shared memory", "frames"})
 
 
@@ -41,6 +45,10 @@ class Target(Protocol):
     name: str
     address: str
     wires: frozenset[Wire]
+
+    def serves(self, case: Case) -> bool:
+        """Whether it has the case's model, and takes its kind of requests."""
+        ...
 
     @property
     def pid(self) -> int:
@@ -68,6 +76,10 @@ class NaiadTarget:
 
     def __exit__(self, *_: object) -> None:
         self._server.__exit__()
+
+    def serves(self, case: Case) -> bool:
+        """Every case."""
+        return case.wire in self.wires
 
     @property
     def pid(self) -> int:
@@ -134,6 +146,10 @@ class Peer:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def serves(self, case: Case) -> bool:
+        """Whether it has the case's model, and takes its kind of requests."""
+        return case.wire in self.wires and case.model in self._models
 
     @property
     def pid(self) -> int:
@@ -232,6 +248,34 @@ def mlserver_peer(folder: Path, log_file: Path, cases: list[Case], outputs: Outp
         models=_names(cases),
         port=grpc_port,
     )
+
+
+def empty_peer(folder: Path, log_file: Path, cases: list[Case], naiad: Target) -> Peer:
+    """A `grpc.aio` server that answers small and large requests with fixed bytes: see `bench.empty`."""
+    folder.mkdir()
+    chosen = [case for case in cases if case.wire == "unary" and case.key in EMPTY_CASES]
+    for case in chosen:
+        (folder / f"{case.model}.request").write_bytes(_message(case))
+    (port,) = _free_ports(1)
+    command = [sys.executable, "-m", "bench.empty", naiad.address, str(port), str(folder)]
+    return Peer(
+        EMPTY,
+        {"unary"},
+        log_file,
+        command,
+        environment={"PYTHONPATH": str(ROOT)},
+        models=_names(chosen),
+        port=port,
+    )
+
+
+def _message(case: Case) -> bytes:
+    """The case's first request, serialized."""
+    message = service_pb2.ModelInferRequest(model_name=case.model)
+    for name, array in case.requests()[0].items():
+        message.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
+        message.raw_input_contents.append(array.tobytes())
+    return bytes(message.SerializeToString())
 
 
 def _names(cases: list[Case]) -> list[str]:

@@ -23,6 +23,9 @@ class Standing:
     address: str = ""
     pid: int = 0
 
+    def serves(self, case: Case) -> bool:
+        return case.wire in self.wires
+
     def ended(self) -> str:
         return ""
 
