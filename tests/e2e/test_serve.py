@@ -9,16 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from support.onnx_models import SLOW_SIZE, add_sub, slow
+from support.onnx_models import add_sub, looping
 from support.processes import ServerProcess, naiad_environment
 from support.repositories import ADD_SUB_CONFIG, add_model
+from support.stock_clients import Endpoints
 from support.triton import infer_inputs
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -27,10 +28,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+A_SECOND = 600_000
+"""So many turns of the model `long` take about a second, and longer where the machine is busy."""
+
+FOR_EVER = 2**62
+
+LONG_CONFIG = """
+max_batch_size: 1
+input [
+  { name: "INPUT0" data_type: TYPE_FP32 dims: [ 1 ] }, { name: "COUNT" data_type: TYPE_INT64 dims: [ 1 ] }
+]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
+NO_LIMIT = "--exit-timeout-secs=1000"
+SOON_S = 40
+"""How long a server that waits for nobody may take to end on a busy machine."""
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + "dynamic_batching { }")
-    add_model(tmp_path, "slow", slow())
+    add_model(tmp_path, "long", looping(), LONG_CONFIG)
     return tmp_path
 
 
@@ -70,15 +89,20 @@ async def test_sigterm_under_load_answers_everything_accepted_and_exits_0(reposi
     assert server.log[-1]["event"] == "stopped"
 
 
+def turns(count: int) -> list[object]:
+    return infer_inputs(INPUT0=np.zeros((1, 1), np.float32), COUNT=np.array([[count]]))
+
+
 async def test_a_request_at_work_when_the_signal_comes_is_answered(repository: Path) -> None:
-    array = np.full((4, SLOW_SIZE, SLOW_SIZE), 7, np.float32)
-    with ServerProcess(repository) as server:
-        async with triton.InferenceServerClient(server.address()) as client:
-            calls = [asyncio.ensure_future(client.infer("slow", slow_inputs(array))) for _ in range(4)]
-            await asyncio.sleep(0.3)  # until they are accepted
+    """And one that waits behind it."""
+    with ServerProcess(repository, NO_LIMIT) as server:
+        endpoints = await asyncio.to_thread(Endpoints.of, server)
+        async with triton.InferenceServerClient(endpoints.grpc) as client:
+            calls = [asyncio.ensure_future(client.infer("long", turns(A_SECOND))) for _ in range(2)]
+            await asyncio.to_thread(endpoints.wait_for_work, "long", 2)
             server.signal(signal.SIGTERM)
             for result in await asyncio.gather(*calls):
-                assert (result.as_numpy("OUTPUT") == 7).all()
+                assert result.as_numpy("OUTPUT0") == A_SECOND
         assert await asyncio.to_thread(server.wait) == 0
 
 
@@ -86,24 +110,26 @@ async def test_probes_are_told_that_the_server_exits_until_the_last_call_is_answ
     repository: Path,
 ) -> None:
     """Over HTTP too, where nothing was at work: its port stays open as long as gRPC's."""
-    array = np.full((4, SLOW_SIZE, SLOW_SIZE), 7, np.float32)
-    with ServerProcess(repository) as server:
-        ready = server.wait_for("ready")
-        async with triton.InferenceServerClient(ready["grpc"]) as client:
-            calls = [asyncio.ensure_future(client.infer("slow", slow_inputs(array))) for _ in range(4)]
-            await asyncio.sleep(0.3)  # until they are accepted
+    with ServerProcess(repository, NO_LIMIT) as server:
+        endpoints = await asyncio.to_thread(Endpoints.of, server)
+        async with triton.InferenceServerClient(endpoints.grpc) as client:
+            calls = [asyncio.ensure_future(client.infer("long", turns(A_SECOND))) for _ in range(2)]
+            await asyncio.to_thread(endpoints.wait_for_work, "long", 2)
             server.signal(signal.SIGTERM)
             await asyncio.to_thread(server.wait_for, "draining")
             statuses = []
-            while not all(call.done() for call in calls):
-                statuses.append(await asyncio.to_thread(http_status, ready["http"], "/v2/health/ready"))
-            assert statuses
+            while True:
+                is_last = calls[0].done()  # the other one takes a second more
+                statuses.append(await asyncio.to_thread(http_status, endpoints.http, "/v2/health/ready"))
+                if is_last:
+                    break
             assert set(statuses) == {503}
+            await asyncio.gather(*calls)
         assert await asyncio.to_thread(server.wait) == 0
 
 
 async def test_open_streams_are_answered_and_do_not_hold_up_the_exit(repository: Path) -> None:
-    with ServerProcess(repository, "--exit-timeout-secs=30") as server:
+    with ServerProcess(repository, NO_LIMIT) as server:
         async with triton.InferenceServerClient(server.address()) as client:
 
             async def requests() -> object:
@@ -115,31 +141,28 @@ async def test_open_streams_are_answered_and_do_not_hold_up_the_exit(repository:
             assert error is None
             assert result.as_numpy("OUTPUT0")[0, 0] == 5
             server.signal(signal.SIGTERM)
-            code = await asyncio.wait_for(asyncio.to_thread(server.wait), 10)
+            code = await asyncio.wait_for(asyncio.to_thread(server.wait), SOON_S)
             answers.cancel()
     assert code == 0
 
 
 def test_a_second_signal_ends_at_once(repository: Path) -> None:
-    """Enough work lies in the queue for seconds, and nobody waits for it."""
-    with ServerProcess(repository) as server, grpc.insecure_channel(server.address()) as channel:
-        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
-        array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
-        infer(slow_request(array[:1]))
-        calls = [infer.future(slow_request(array)) for _ in range(60)]
-        with pytest.raises(grpc.FutureTimeoutError):
-            calls[-1].result(timeout=0.2)
-        server.signal(signal.SIGTERM)
-        server.wait_for("draining")
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 128 + signal.SIGTERM
-        for call in calls:
-            call.cancel()
+    """What is at work would never end, and nobody waits for it."""
+    with ServerProcess(repository, NO_LIMIT) as server:
+        endpoints = Endpoints.of(server)
+        with grpc.insecure_channel(endpoints.grpc) as channel:
+            calls = occupy(channel, endpoints)
+            server.signal(signal.SIGTERM)
+            server.wait_for("draining")
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 128 + signal.SIGTERM
+            for call in calls:
+                call.cancel()
 
 
 async def test_callers_that_never_give_up_do_not_hold_up_the_exit(repository: Path) -> None:
     """Some retry each refusal at once, one polls the metadata, one holds a reflection stream open."""
-    with ServerProcess(repository, "--exit-timeout-secs=30") as server:
+    with ServerProcess(repository, NO_LIMIT) as server:
         address = server.address()
         refused, wrong = 0, []
         async with (
@@ -167,7 +190,7 @@ async def test_callers_that_never_give_up_do_not_hold_up_the_exit(repository: Pa
             callers = [asyncio.ensure_future(retry()) for _ in range(4)] + [asyncio.ensure_future(poll())]
             await client.infer("simple", operands(1))
             server.signal(signal.SIGTERM)
-            code = await asyncio.wait_for(asyncio.to_thread(server.wait), 8)
+            code = await asyncio.wait_for(asyncio.to_thread(server.wait), SOON_S)
             await asyncio.gather(*callers)
             reflection.cancel()
         assert code == 0
@@ -185,35 +208,30 @@ def http_status(address: str, path: str) -> int:
         connection.close()
 
 
-def slow_inputs(array: np.ndarray) -> list[object]:
-    return infer_inputs(INPUT=array, INDEX=np.zeros((len(array), 1), np.int64))
-
-
-def slow_request(array: np.ndarray) -> service_pb2.ModelInferRequest:
-    request = service_pb2.ModelInferRequest(model_name="slow")
-    request.inputs.add(name="INPUT", datatype="FP32", shape=array.shape)
-    request.inputs.add(name="INDEX", datatype="INT64", shape=[len(array), 1])
-    request.raw_input_contents.extend([array.tobytes(), bytes(8 * len(array))])
-    return request
+def occupy(channel: grpc.Channel, endpoints: Endpoints) -> list[Any]:
+    """One call that never ends and two behind it; returns when all are there."""
+    request = service_pb2.ModelInferRequest(model_name="long")
+    request.inputs.add(name="INPUT0", datatype="FP32", shape=[1, 1])
+    request.inputs.add(name="COUNT", datatype="INT64", shape=[1, 1])
+    request.raw_input_contents.extend([bytes(4), FOR_EVER.to_bytes(8, "little")])
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    calls = [stub.ModelInfer.future(request) for _ in range(3)]
+    endpoints.wait_for_work("long", 3)
+    return calls
 
 
 def test_work_that_outlasts_the_exit_timeout_is_given_up_with_exit_code_1(repository: Path) -> None:
     with ServerProcess(repository, "--exit-timeout-secs=0.05") as server:
-        with grpc.insecure_channel(server.address()) as channel:
-            array = np.zeros((4, SLOW_SIZE, SLOW_SIZE), np.float32)
-            infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
-            warm = infer(slow_request(array[:1]))
-            assert warm
-            calls = [infer.future(slow_request(array)) for _ in range(12)]
-            with pytest.raises(grpc.FutureTimeoutError):
-                calls[-1].result(timeout=0.05)
+        endpoints = Endpoints.of(server)
+        with grpc.insecure_channel(endpoints.grpc) as channel:
+            calls = occupy(channel, endpoints)
             server.signal(signal.SIGTERM)
             code = server.wait()
             for call in calls:
                 call.cancel()
         assert code == 1
         (line,) = [line for line in server.log if line["event"].startswith("Exit timeout expired")]
-        assert 0 < line["unanswered"]["slow/1"] <= len(calls)
+        assert line["unanswered"]["long/1"] == len(calls)
 
 
 def test_a_server_whose_log_nobody_reads_any_more_still_drains(repository: Path) -> None:

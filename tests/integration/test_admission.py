@@ -164,5 +164,7 @@ async def test_an_http_caller_that_closes_its_connection_ends_its_run(running: N
     )
     await until(lambda: serving.scheduler.busy == 1)
     asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
     await until(lambda: serving.scheduler.busy == 0)
     assert serving.statistics.terminated_count == 1

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
+from support.clock import SkippingClock
 from support.repositories import add_model
 from support.sequences import IO, STATE
 from support.sequences import accumulate as accumulator
 from support.servers import address, server
 from tritonclient.utils import InferenceServerException
+
+import naiad.app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-IDLE_US = 2_000_000
-"""Long for a client that has just been answered, also on a busy machine; short for whoever waits for its slot."""
+IDLE_US = 60_000_000
+"""Longer than the test: only the clock that it sets ends an idle sequence."""
 SLOTS = 16
 HEAD = f"max_batch_size: 8 {IO} instance_group [ {{ kind: KIND_CPU count: 2 }} ]"
 STRATEGIES = {
@@ -58,7 +61,15 @@ def plays(numbers: Iterable[int]) -> list[Play]:
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[NaiadServer]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
+    """The clock of the server's schedulers."""
+    made = SkippingClock()
+    monkeypatch.setattr(naiad.app, "MonotonicClock", lambda: made)
+    return made
+
+
+@pytest.fixture
+async def running(tmp_path: Path, clock: SkippingClock) -> AsyncIterator[NaiadServer]:
     for name, strategy in STRATEGIES.items():
         batching = f"{strategy} max_sequence_idle_microseconds: {IDLE_US} {STATE % ''}"
         add_model(tmp_path, name, accumulator(), f"{HEAD} sequence_batching {{ {batching} }}")
@@ -151,7 +162,9 @@ class Caller:
 
 
 @pytest.mark.parametrize("model", STRATEGIES)
-async def test_two_hundred_sequences_end_at_their_own_sums(running: NaiadServer, model: str) -> None:
+async def test_two_hundred_sequences_end_at_their_own_sums(
+    running: NaiadServer, clock: SkippingClock, model: str
+) -> None:
     single, first, second, cancelled, broken, abandoned = (
         plays(range(1, 111)),
         plays(range(111, 141)),
@@ -182,6 +195,7 @@ async def test_two_hundred_sequences_end_at_their_own_sums(running: NaiadServer,
         assert answers[3] == [each.sums for each in cancelled]
         # As many new ones as there are slots at once: those that were abandoned must have gone, and only their
         # idle time can have made them.
+        clock.skip_us(IDLE_US)
         everybody = asyncio.Barrier(SLOTS)
         await asyncio.gather(*(caller.stay(number, everybody) for number in range(1_001, 1_001 + SLOTS)))
         for each in abandoned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from dataclasses import dataclass, field
 
@@ -81,7 +82,9 @@ async def raw_call(
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        writer.close()
+        writer.transport.abort()  # what is still to be sent, nobody reads
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def _string(text: bytes) -> bytes:

@@ -17,7 +17,7 @@ import tritonclient.http.aio
 from tritonclient.utils import np_to_triton_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from support.processes import ServerProcess
@@ -64,9 +64,16 @@ class Endpoints(NamedTuple):
 
     def wait_for_pending(self, model: str, count: int) -> None:
         """Return once so many requests are in the model's queue; AssertionError if that does not come."""
+        self._wait_for(lambda: self.metric("nv_inference_pending_request_count", model), model, count)
+
+    def wait_for_work(self, model: str, count: int) -> None:
+        """Return once so many requests run or wait; AssertionError if that does not come."""
+        self._wait_for(lambda: self.at_work(model), model, count)
+
+    def _wait_for(self, counted: Callable[[], float], model: str, count: int) -> None:
         until = time.monotonic() + PATIENCE_S
-        while (pending := self.metric("nv_inference_pending_request_count", model)) != count:
-            assert time.monotonic() < until, f"{pending} requests are in the queue of {model}, not {count}"
+        while (found := counted()) != count:
+            assert time.monotonic() < until, f"{model} has {found} requests, not {count}"
 
 
 class ControlServer(NamedTuple):

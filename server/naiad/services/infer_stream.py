@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from naiad.services.admitted import Admitted
     from naiad.services.planned import PlannedRequests, Started
-    from naiad.services.triton import Admitted, TritonService
+    from naiad.services.triton import TritonService
 
     Context = ServicerContext[Any, Any]
 

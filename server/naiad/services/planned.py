@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.version import ModelHandle
+    from naiad.services.admitted import Admitted
     from naiad.services.shared_memory.table import Lease
-    from naiad.services.triton import Admitted, TritonService
+    from naiad.services.triton import TritonService
     from naiad.services.wire.plan import InferPlan
     from naiad.services.wire.scan import Scanned
 

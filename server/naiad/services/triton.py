@@ -8,26 +8,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError, UnavailableError, UnsupportedError
 from naiad.lifecycle.control import LoadOverride
 from naiad.services import catalog, settings
-from naiad.services.answer import Placements, is_heavy_response, make_answer
+from naiad.services.admitted import Admitted
+from naiad.services.answer import Placements
 from naiad.services.contents import bind_contents
 from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
-from naiad.services.explain import explanation
 from naiad.services.off_loop import off_loop
 from naiad.services.parameters import read_parameters
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping, Sequence
 
-    from naiad.config.model_config import ModelConfig
-    from naiad.core.tensors import InferRequest, InferResponse
     from naiad.dataplane import DataPlane
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.answer import InferAnswer
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from naiad.services.contents import Content
     from naiad.services.shared_memory.regions import Regions
     from naiad.telemetry.log_settings import LogSettings
-    from naiad.telemetry.tracing import FrontEnd, RequestTrace, TraceManager
+    from naiad.telemetry.tracing import FrontEnd, TraceManager
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -286,76 +283,6 @@ class TritonService:
     def _require_accepting(self) -> None:
         if not self._dataplane.accepting:
             raise UnavailableError("Server exiting")
-
-
-class Admitted:
-    """A request that was accepted and is queued or runs. Leaving it releases what it holds."""
-
-    __slots__ = ("_explain", "_future", "_handle", "_message", "_placements", "_trace", "request")
-
-    def __init__(
-        self,
-        message: pb.ModelInferRequest,
-        handle: ModelHandle,
-        placements: Placements,
-        future: asyncio.Future[InferResponse],
-        trace: RequestTrace | None,
-        *,
-        request: InferRequest,
-        explain: bool = False,
-    ) -> None:
-        self.request = request
-        self._message = message
-        self._handle = handle
-        self._placements = placements
-        self._future = future
-        self._trace = trace
-        self._explain = explain
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._future.cancel()
-        self._placements.release()
-        self._handle.release()
-
-    @property
-    def config(self) -> ModelConfig:
-        """The config that the request was checked against."""
-        return self._handle.config
-
-    async def answer(self) -> InferAnswer:
-        """Wait for the model and make the answer.
-
-        Raises:
-            NaiadError: why there is none.
-        """
-        if self._trace is None:
-            return await self._answer()
-        try:
-            answer = await self._answer()
-        except BaseException as error:
-            self._trace.finish(None, error)
-            raise
-        self._trace.finish(answer.response, None)
-        return answer
-
-    async def _answer(self) -> InferAnswer:
-        response = await self._future
-        make = partial(
-            make_answer,
-            response,
-            self._message,
-            self._handle.config,
-            self._placements,
-            self._handle.labels,
-        )
-        # What is written to shared memory is written when this is left, or its region could be gone.
-        answer = await off_loop(make) if is_heavy_response(response, self._placements) else make()
-        if self._explain:
-            answer.parameters = explanation(response, self._handle)
-        return answer
 
 
 def _only_all_repositories(repository_name: str) -> None:

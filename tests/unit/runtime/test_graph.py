@@ -43,6 +43,21 @@ def test_a_model_that_needs_nothing_is_handed_on_by_path(tmp_path: Path, built: 
     assert prepare_model(path, ()).source == str(path)
 
 
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [("Relu", True), ("NonZero", False), ("Compress", False), ("RoiAlign", False), ("HannWindow", False)],
+)
+def test_work_that_values_decide_about_is_known_by_its_operators(
+    tmp_path: Path, operator: str, *, expected: bool
+) -> None:
+    """One region of interest can span a billion samples, and any number can be a window's length."""
+    node = helper.make_node(operator, ["X"], ["Y"])
+    tensor = [info(name, TensorProto.FLOAT, [1]) for name in "XY"]
+    graph = helper.make_graph([node], "g", tensor[:1], tensor[1:])
+    prepared = prepare_model(save(helper.make_model(graph), tmp_path), ())
+    assert prepared.is_even is expected
+
+
 def test_a_large_file_is_handed_on_unread(tmp_path: Path) -> None:
     path = save(weights_as_inputs(), tmp_path)
     assert prepare_model(path, (), max_parsed_bytes=10).source == str(path)

@@ -68,3 +68,12 @@ def test_a_model_that_becomes_slow_is_found_out_though_only_some_runs_are_measur
     runs_on_threads(pace, SHORT)
     assert runs_inline(pace, SHORT, 500) == 500
     assert runs_inline(pace, LONG) < 100
+
+
+def test_a_single_run_on_a_thread_does_not_end_a_series_of_short_inline_runs() -> None:
+    """Larger batches still go to threads, and what waited behind one may run there alone."""
+    pace = InlinePace(MAX_NS)
+    runs_on_threads(pace, SHORT)
+    runs_inline(pace, SHORT, 500)
+    pace.ran_on_thread(LONG)
+    assert pace.inline

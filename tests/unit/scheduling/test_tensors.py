@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,19 @@ def rows(*values: float) -> np.ndarray:
 def test_a_lone_request_is_passed_to_the_session_as_it_came() -> None:
     array = rows(1, 2)
     assert BatchBuffer(BatchLayout(config())).place([request(array)])["IN"] is array
+
+
+@pytest.mark.parametrize("kind", ["plain", "reshaped", "ragged"])
+def test_a_lone_request_that_lies_anywhere_in_its_message_is_aligned_for_the_engine(kind: str) -> None:
+    made = config((4,), reshape=(2, 2) if kind == "reshaped" else None)
+    if kind == "ragged":
+        made = replace(made, inputs=(replace(made.inputs[0], ragged=True),))
+    message = b"x" + np.arange(4, dtype=np.float32).tobytes()
+    array = np.ndarray((1, 4), np.float32, message, 1)
+    assert not array.flags.aligned
+    placed = BatchBuffer(BatchLayout(made)).place([request(array)])["IN"]
+    assert placed.flags.aligned
+    np.testing.assert_array_equal(placed.reshape(1, 4), array)
 
 
 def test_requests_lie_one_after_the_other() -> None:

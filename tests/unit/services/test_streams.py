@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from naiad.core.errors import InternalError, UnavailableError
 from naiad.services.calls import Calls
-from naiad.services.streams import OrderedStream
+from naiad.services.streams import OrderedStream, Ready
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
 
 class Source:
@@ -179,3 +180,44 @@ async def test_errors_that_an_ended_stream_never_asked_for_are_not_reported_as_f
     del stream
     gc.collect()
     assert reported == []
+
+
+class Message:
+    """Something that can be large."""
+
+
+async def test_a_stream_that_is_idle_keeps_neither_its_last_message_nor_its_answer() -> None:
+    messages = asyncio.Queue[Message]()
+    kept = weakref.WeakSet[Message]()
+
+    class Waiting:
+        async def __anext__(self) -> Message:
+            return await messages.get()
+
+        def __aiter__(self) -> Waiting:
+            return self
+
+    async def answer_later(_: Message) -> Message:
+        kept.add(answer := Message())
+        return answer
+
+    def work(message: Message) -> Ready[Message] | Coroutine[Any, Any, Message]:
+        kept.add(message)
+        if len(kept) > 1:
+            return answer_later(message)
+        kept.add(answer := Message())
+        return Ready(answer)
+
+    async def write(_: Message) -> None:
+        """Whoever reads lets go of it."""
+
+    stream = OrderedStream(Waiting(), work, limit=8, calls=Calls())
+    running = asyncio.ensure_future(stream.run(write))
+    for _ in range(2):
+        messages.put_nowait(Message())
+        await settle()
+        gc.collect()
+        assert len(kept) == 0
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

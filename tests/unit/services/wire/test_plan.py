@@ -11,10 +11,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InvalidArgumentError
+from naiad.core.errors import CallerFaultError, InvalidArgumentError
 from naiad.core.tensors import InferRequest, InferResponse, ModelKey
 from naiad.services.shared_memory.regions import Regions
-from naiad.services.wire.plan import MAX_FRAMES, MAX_PLANS, MAX_SHARED_BYTES, InferPlans
+from naiad.services.wire.plan import MAX_FRAMES, MAX_PLANS, MAX_SHARED_BYTES, InferPlan, InferPlans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +149,25 @@ def test_tensors_in_shared_memory_are_read_and_written_there(tmp_path: Path) -> 
     reply = pb.ModelInferResponse.FromString(plan.reply(response, b"", 1_000))
     assert (list(reply.outputs[0].shape), list(reply.raw_output_contents)) == ([2, 4], [b""])
     assert (tmp_path / "key").read_bytes()[4:] == (A * 2).tobytes()
+    regions.close()
+
+
+def test_of_two_outputs_that_do_not_fit_their_memory_the_first_by_name_is_told(tmp_path: Path) -> None:
+    """As on the long way, in whatever order they are asked for."""
+    regions = Regions(allow_client_shm=True, folder=tmp_path)
+    (tmp_path / "key").write_bytes(bytes(8))
+    regions.register_system("r", "/key", 0, 8)
+    sent = message()
+    del sent.outputs[:]
+    for name in ("Z", "OUT"):
+        wanted = sent.outputs.add(name=name)
+        wanted.parameters["shared_memory_region"].string_param = "r"
+        wanted.parameters["shared_memory_byte_size"].int64_param = 4
+    outputs = tuple(TensorConfig(name, DataType.FP32, (4,)) for name in ("OUT", "Z"))
+    plan = InferPlan(sent, REQUEST, None, replace(CONFIG, outputs=outputs))
+    leases = {name: regions.lease(*place) for name, place in plan.shared_outputs.items()}
+    with pytest.raises(CallerFaultError, match="for output 'OUT'"):
+        plan.share(InferResponse(ModelKey("m", 1), {"OUT": A, "Z": A}), leases)
     regions.close()
 
 

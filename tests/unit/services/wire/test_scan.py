@@ -70,13 +70,14 @@ def test_a_message_that_is_cut_short_is_not_taken_apart(cut: int, raw: list[byte
     [
         b"",
         b"\x3a\x01x" + message().SerializeToString(),  # contents first
+        b"\x3a\x01x\x3a\x01y",  # contents alone
         message(request_id="a").SerializeToString()[:-6] + b"\x1a\x01b" + b"\x3a\x04data",  # two ids
         b"\x42\x01x" + message().SerializeToString(),  # a field that no protocol has
         message("n" * MAX_HEAD_BYTES).SerializeToString(),
         message(raw=(b"x",) * MAX_FIELDS).SerializeToString(),
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a length without end
     ],
-    ids=["nothing", "order", "two ids", "unknown", "long head", "many", "length"],
+    ids=["nothing", "order", "no head", "two ids", "unknown", "long head", "many", "length"],
 )
 def test_what_libraries_do_not_write_goes_the_long_way(data: bytes) -> None:
     assert scan(data) is None

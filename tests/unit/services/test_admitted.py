@@ -13,9 +13,9 @@ from tritonclient.grpc import service_pb2 as pb
 from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import InferRequest, InferResponse, ModelKey
+from naiad.services.admitted import Admitted
 from naiad.services.answer import HEAVY_TEXTS, Placements
 from naiad.services.shared_memory.table import Region, RegionTable
-from naiad.services.triton import Admitted
 
 if TYPE_CHECKING:
     from naiad.core.tensors import Array
