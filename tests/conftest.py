@@ -9,7 +9,9 @@ import hypothesis
 import pytest
 
 # How long an example takes says nothing on a machine that does other things too.
-hypothesis.settings.register_profile("naiad", deadline=None)
+hypothesis.settings.register_profile(
+    "naiad", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("naiad")
 
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from support.stock_clients import Endpoints
 
-SHORT_S = 0.2
+SHORT_S = 1.0
 FAILURES = "nv_inference_request_failure"
 
 

@@ -11,6 +11,7 @@ import pytest
 import tritonclient.grpc.aio as triton
 from onnx import TensorProto, helper
 from support.ensembles import ensemble_text
+from support.gates import RunGate
 from support.onnx_models import SLOW_SIZE, info, model, slow
 from support.repositories import add_model
 from support.servers import address, metrics_address, server
@@ -208,7 +209,9 @@ async def test_metrics_say_version_1_whatever_the_folder(tmp_path: Path) -> None
     assert 'naiad_model_ready{model="a_pipeline",version="3"} 1' in text
 
 
-async def test_a_failing_step_is_told_with_the_ensembles_name(tmp_path: Path) -> None:
+async def test_a_failing_step_is_told_with_the_ensembles_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The index beyond the table fails the run of `slow`, which no shape check can see."""
     tensors = """input [ { name: "INPUT" data_type: TYPE_FP32 dims: [ 400, 400 ] },
     { name: "INDEX" data_type: TYPE_INT64 dims: [ 1 ] } ] output [ { name: "OUTPUT" data_type: TYPE_FP32
@@ -230,6 +233,7 @@ async def test_a_failing_step_is_told_with_the_ensembles_name(tmp_path: Path) ->
         index.set_data_from_numpy(np.array([[row]], np.int64))
         return [picture, index]
 
+    gate = RunGate(monkeypatch)
     async with server(tmp_path) as running, triton.InferenceServerClient(address(running)) as client:
         with pytest.raises(InferenceServerException, match=r"in ensemble 'E', .*") as caught:
             await client.infer("E", inputs(7))
@@ -244,8 +248,10 @@ async def test_a_failing_step_is_told_with_the_ensembles_name(tmp_path: Path) ->
         assert caught.value.message() == f"in ensemble 'E', {inner_error.value.message()}"
         assert caught.value.status() == inner_error.value.status()
         # Its deadline passes while the step runs: the caller is told, and both models go on.
+        gate.shut()
         with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
-            await client.infer("E", inputs(0), client_timeout=0.01)
+            await client.infer("E", inputs(0), client_timeout=1)
+        gate.open()
         await client.infer("E", inputs(0))
         failed = {
             each.name: each.inference_stats.fail.count

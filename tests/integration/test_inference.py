@@ -267,7 +267,7 @@ async def test_health_can_be_checked_and_watched_per_model_and_ends_when_the_ser
         assert (await watch.read()).status == serving
         stopping = asyncio.create_task(running.__aexit__(None, None, None))
         assert (await watch.read()).status == not_serving
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, 20)
 
 
 async def test_reflection_lists_the_services(running: NaiadServer) -> None:

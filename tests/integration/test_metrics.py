@@ -264,7 +264,7 @@ async def test_a_head_without_end_is_refused(simple: Path) -> None:
 async def test_connections_that_ask_nothing_do_not_keep_a_scraper_out(
     simple: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bounds = HttpSettings(max_connections=4, keep_alive_s=0.1, stall_s=0.1)
+    bounds = HttpSettings(max_connections=4, keep_alive_s=0.5, stall_s=0.5)
     monkeypatch.setattr(metrics, "_BOUNDS", bounds)
     async with metrics_of(simple) as (_, port):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-DELAYED = "dynamic_batching { max_queue_delay_microseconds: 20000 }"
+DELAYED = "dynamic_batching { max_queue_delay_microseconds: 100000 }"
 ALONE = "instance_group [ { kind: KIND_CPU count: 1 } ]"
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ONE = "instance_group [ { kind: KIND_CPU count: 1 } ]"
 HEAD = f"max_batch_size: 4 {IO} {ONE}"
+IDLE = "max_sequence_idle_microseconds: 60000000"
+"""Longer than any test: no sequence ends because the machine is busy."""
 OLDEST = "oldest { max_candidate_sequences: 8 max_queue_delay_microseconds: 300 }"
 VALUES = (11, 7, 5, 3, 2, 0, 1)
 
@@ -32,18 +34,18 @@ VALUES = (11, 7, 5, 3, 2, 0, 1)
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[NaiadServer]:
     number, text = CONTROL_INPUTS % "UINT64", CONTROL_INPUTS % "STRING"
-    add_model(tmp_path, "direct", dyna_sequence(), f"{HEAD} sequence_batching {{ {number} }}")
-    add_model(tmp_path, "oldest", dyna_sequence(), f"{HEAD} sequence_batching {{ {OLDEST} {number} }}")
+    add_model(tmp_path, "direct", dyna_sequence(), f"{HEAD} sequence_batching {{ {IDLE} {number} }}")
+    add_model(tmp_path, "oldest", dyna_sequence(), f"{HEAD} sequence_batching {{ {IDLE} {OLDEST} {number} }}")
     add_model(
         tmp_path,
         "text",
         dyna_sequence(TensorProto.STRING),
-        f"{HEAD} sequence_batching {{ {OLDEST} {text} }}",
+        f"{HEAD} sequence_batching {{ {IDLE} {OLDEST} {text} }}",
     )
-    add_model(tmp_path, "state", accumulate(), f"{HEAD} sequence_batching {{ {STATE % ''} }}")
+    add_model(tmp_path, "state", accumulate(), f"{HEAD} sequence_batching {{ {IDLE} {STATE % ''} }}")
     initial = 'initial_state { name: "start" data_type: TYPE_INT32 dims: [ 1 ] data_file: "hundred" }'
     folder = add_model(
-        tmp_path, "filed", accumulate(), f"{HEAD} sequence_batching {{ {OLDEST} {STATE % initial} }}"
+        tmp_path, "filed", accumulate(), f"{HEAD} sequence_batching {{ {IDLE} {OLDEST} {STATE % initial} }}"
     )
     (folder / "initial_state").mkdir()
     (folder / "initial_state" / "hundred").write_bytes(struct.pack("<i", 100))
@@ -141,7 +143,7 @@ async def test_an_ensemble_keeps_the_order_of_a_sequence(tmp_path: Path, first: 
     one_item = HEAD.replace("max_batch_size: 4", "max_batch_size: 1")
     add_model(tmp_path, "two", lasting(), one_item.replace("count: 1", "count: 2"))
     add_model(tmp_path, "cached", lasting(), f"{one_item} response_cache {{ enable: true }}")
-    add_model(tmp_path, "state", accumulate(), f"{HEAD} sequence_batching {{ {STATE % ''} }}")
+    add_model(tmp_path, "state", accumulate(), f"{HEAD} sequence_batching {{ {IDLE} {STATE % ''} }}")
     steps = (
         (first, {"INPUT": "INPUT"}, {"OUTPUT": "middle"}),
         ("state", {"INPUT": "middle"}, {"OUTPUT": "OUTPUT"}),

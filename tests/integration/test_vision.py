@@ -274,7 +274,7 @@ async def test_a_client_that_leaves_a_stream_leaves_no_work_behind(running: Naia
     assert (await call.read()).frame_id == 1
     call.cancel()
     # Draining waits for every handle and request: it ends only if the stream has let go of all of them.
-    await asyncio.wait_for(running.manager.drain(), 5)
+    await asyncio.wait_for(running.manager.drain(), 20)
 
 
 @pytest.mark.parametrize(

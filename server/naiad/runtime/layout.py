@@ -150,6 +150,12 @@ def split_text(instances: int, threads: float) -> str:
     return f"{instances} x {max(1.0, threads / instances):.3g}"
 
 
+def list_layouts(counts: Sequence[int], threads: float) -> str:
+    """Several of these, for a sentence: `8 x 2, 2 x 8 and 1 x 16`."""
+    *others, last = (split_text(count, threads) for count in counts)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _cpu_instances(settings: SessionSettings, budget: CpuBudget) -> int:
     """As many as the budget feeds; with threads named by the config, as many such sessions as fit."""
     named = settings.intra_op_threads or 1

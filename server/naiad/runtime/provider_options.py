@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InvalidArgumentError, UnsupportedError
@@ -34,6 +35,29 @@ _CUDA_ADDRESSES = frozenset(
     }
 )
 
+_SWITCH = re.compile(r"[01]|[Tt]rue|[Ff]alse")
+_NUMBER = re.compile(r"[0-9]{1,19}")
+_WRITTEN = {_SWITCH: "0, 1, true or false", _NUMBER: "a whole number, 0 or above"}
+_CHOICES = {
+    "cudnn_conv_algo_search": ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
+    "arena_extend_strategy": ("kNextPowerOfTwo", "kSameAsRequested"),
+}
+_FORMS = {
+    "gpu_mem_limit": _NUMBER,
+    "tunable_op_max_tuning_duration_ms": _NUMBER,
+    "do_copy_in_default_stream": _SWITCH,
+    "cudnn_conv_use_max_workspace": _SWITCH,
+    "cudnn_conv1d_pad_to_nc1d": _SWITCH,
+    "tunable_op_enable": _SWITCH,
+    "tunable_op_tuning_enable": _SWITCH,
+    "enable_skip_layer_norm_strict_mode": _SWITCH,
+    "prefer_nhwc": _SWITCH,
+    "use_ep_level_unified_stream": _SWITCH,
+    "use_tf32": _SWITCH,
+    "fuse_conv_bias": _SWITCH,
+}
+"""What the engine reads of an option's value. It says so on a machine with a GPU only, and not of which model."""
+
 # Older configs set these in `parameters`, by number.
 _CUDA_PARAMETER_VALUES: dict[str, dict[str, str]] = {
     "cudnn_conv_algo_search": {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"},
@@ -50,20 +74,35 @@ def cuda_options(
 
     Args:
         accelerator: parameters of the `cuda` accelerator, handed on as they are, save `enable_cuda_graph`,
-            which means `naiad.cuda_graphs`; empty if there is none.
+            which means `naiad.cuda_graphs`; empty if there is none. Keys that are not known here are the
+            engine's to judge: its releases bring new ones.
         parameters: the model config's own parameters, of which the deprecated CUDA ones are read.
         gpu: the device; a `device_id` in the accelerator does not override the instance group.
 
     Raises:
-        InvalidArgumentError: a deprecated parameter's value is out of its range.
+        InvalidArgumentError: a value that is not one of its key's.
         UnsupportedError: a key needs an address inside the process.
     """
     if addresses := sorted(_CUDA_ADDRESSES & accelerator.keys()):
         raise UnsupportedError(
             f"CUDA parameter '{addresses[0]}' needs an address inside the server; no config can know one"
         )
+    for key, value in accelerator.items():
+        _check(key, value)
     named = {key: value for key, value in accelerator.items() if key != CUDA_GRAPH_OPTION}
     return _CUDA_DEFAULTS | _deprecated_cuda(parameters) | named | {"device_id": str(gpu)}
+
+
+def _check(key: str, value: str) -> None:
+    choices, form = _CHOICES.get(key), _FORMS.get(key)
+    if choices is not None and value not in choices:
+        raise _wrong(key, value, f"one of {', '.join(choices)}")
+    if form is not None and not form.fullmatch(value):
+        raise _wrong(key, value, _WRITTEN[form])
+
+
+def _wrong(key: str, value: str, expected: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"CUDA parameter '{key}' is '{value[:200]}', expected {expected}")
 
 
 def _deprecated_cuda(parameters: Mapping[str, str]) -> dict[str, str]:

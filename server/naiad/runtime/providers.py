@@ -11,7 +11,7 @@ from naiad.runtime.provider_options import cuda_options
 from naiad.runtime.tensorrt.options import tensorrt_options
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from naiad.config.model_config import Accelerator, ModelConfig
 
@@ -43,8 +43,9 @@ class Provider:
 class ProviderPlan:
     """The providers to create a session with, first choice first; the CPU is always the last.
 
-    `wanted` are the names that the config asks for, `fallbacks` one sentence for each that cannot be had:
-    what is missing and who can do something about it. `gpu_count` are the visible GPUs, 0 when none is used.
+    `wanted` are the names that the config asks for, `fallbacks` one sentence for each reason why some cannot
+    be had: what is missing and who can do something about it. `gpu_count` are the visible GPUs, 0 when none
+    is used.
     """
 
     providers: tuple[Provider, ...]
@@ -89,6 +90,17 @@ class _Machine:
             return "no GPU is visible: check the driver, CUDA_VISIBLE_DEVICES and the container's devices"
         return None
 
+    def obstacles(self, providers: Iterable[str]) -> dict[str, str | None]:
+        """Why each of them cannot be had, or None. Where one cure is for two, both have the same reason."""
+        found = {provider: self.obstacle(provider) for provider in providers}
+        if not found.get(CUDA) or TENSORRT not in found:
+            return found
+        if not GPU_PROVIDERS & {*self.available, *self.broken}:
+            neither = f"this onnxruntime has neither: {_INSTALL[TENSORRT]} in place of naiad[cpu]"
+            return found | {TENSORRT: neither, CUDA: neither}
+        without_cuda = "CUDA, which serves until its engine is built, is not there"
+        return found | {TENSORRT: found[TENSORRT] or without_cuda}
+
 
 def plan_providers(
     config: ModelConfig,
@@ -120,12 +132,9 @@ def plan_providers(
     kinds = {kind} if kind else {group.kind for group in config.instance_groups} or {InstanceKind.AUTO}
     on_gpu = _wants_gpu(config, kinds, machine)
     candidates = gpu_candidates if on_gpu else cpu_candidates
-    obstacles = {provider.name: machine.obstacle(provider.name) for provider in candidates}
-    if on_gpu and obstacles.get(CUDA) and TENSORRT in obstacles:
-        without_cuda = "CUDA, which serves until its engine is built, is not there"
-        obstacles[TENSORRT] = obstacles[TENSORRT] or without_cuda
+    obstacles = machine.obstacles(provider.name for provider in candidates)
     kept = tuple(provider for provider in candidates if obstacles[provider.name] is None)
-    fallbacks = [f"{name} is not used by '{config.name}': {why}" for name, why in obstacles.items() if why]
+    fallbacks = list(_not_used(config.name, obstacles))
     if on_gpu:
         fallbacks += _device_conflicts(config, device)
     elif config.gpu_accelerators:
@@ -138,6 +147,13 @@ def plan_providers(
         fallbacks=tuple(fallbacks),
         gpu_count=gpu_count if any(provider.name in GPU_PROVIDERS for provider in kept) else 0,
     )
+
+
+def _not_used(model: str, obstacles: Mapping[str, str | None]) -> Iterator[str]:
+    """One sentence for each reason: who reads two believes that two things must be mended."""
+    for reason in dict.fromkeys(why for why in obstacles.values() if why):
+        names = [name for name, why in obstacles.items() if why == reason]
+        yield f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not used by '{model}': {reason}"
 
 
 def _wants_gpu(config: ModelConfig, kinds: Collection[InstanceKind], machine: _Machine) -> bool:

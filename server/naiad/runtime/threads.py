@@ -62,7 +62,7 @@ def read_cpu_budget(
     fraction, and the event loop needs the rest.
 
     Args:
-        override: the operator's own number; it is taken as it is.
+        override: the operator's own number; it is taken as it is, and the reason says if it is more than there is.
         cgroup_root: where the cgroup file systems are mounted.
         proc_cgroup: the file that names this process's groups.
 
@@ -72,11 +72,13 @@ def read_cpu_budget(
     if override is not None:
         if override < 1:
             raise InvalidArgumentError(f"the number of CPU threads must be at least 1, got {override}")
-        return CpuBudget(override, "set by the operator")
+        found = read_cpu_budget(cgroup_root=cgroup_root, proc_cgroup=proc_cgroup)
+        above = f", more than the {found.reason}" if override > found.threads else ""
+        return CpuBudget(override, f"--cpu-threads{above}")
     affinity = _affinity()
     quota = min(_quotas(cgroup_root, proc_cgroup), default=None)
     if quota is None or quota.cpus >= affinity:
-        return CpuBudget(affinity, f"{affinity} CPUs in this process's affinity")
+        return CpuBudget(affinity, f"{affinity} CPU{'s' * (affinity > 1)} in this process's affinity")
     return CpuBudget(max(1, int(quota.cpus)), f"cgroup quota of {quota.cpus:.2f} CPUs in {quota.source}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from naiad.runtime.layout import MeasuredLayout, split_text
+from naiad.runtime.layout import MeasuredLayout, list_layouts, split_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +71,7 @@ class Challenge:
     @property
     def delayed(self) -> float:
         """The share of the rounds' time for which callers waited for a CPU that other work had."""
-        return mean(each.delayed for pair in self.pairs for each in pair)
+        return min(1.0, mean(each.delayed for pair in self.pairs for each in pair))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +143,16 @@ def keep_rule(instances: int, threads: int, why: str) -> MeasuredLayout:
 
 
 def _disturbed(outcome: Outcome) -> Iterator[str]:
-    for challenge in outcome.challenges:
-        if not challenge.is_valid:
-            layout = split_text(challenge.instances, outcome.threads)
-            yield (
-                f"the measurement of {layout} does not count: other work held its callers up for "
-                f"{challenge.delayed:.0%} of the time"
-            )
+    disturbed = [each for each in outcome.challenges if not each.is_valid]
+    if not disturbed:
+        return
+    low, high = (f"{extreme(each.delayed for each in disturbed):.0%}" for extreme in (min, max))
+    layouts = list_layouts([each.instances for each in disturbed], outcome.threads)
+    verb, whose = ("does", "its") if len(disturbed) == 1 else ("do", "their")
+    yield (
+        f"the measurement{'s' * (len(disturbed) > 1)} of {layouts} {verb} not count: other work held {whose} callers up for "
+        f"{low if low == high else f'{low} to {high}'} of the time"
+    )
 
 
 def _ratings(outcome: Outcome) -> list[_Rating]:

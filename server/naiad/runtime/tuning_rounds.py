@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from naiad.runtime.layout import split_text
+from naiad.runtime.layout import list_layouts
 from naiad.runtime.session import InstanceSessions
 from naiad.runtime.thread_names import name_thread
 from naiad.runtime.tuning import Challenge, Outcome, Pair, Round, is_clear
@@ -88,23 +88,24 @@ def measure(subject: Subject, clock: Clock, *, run_ns: float, limit_ns: int) -> 
     """
     until_ns = clock.now_ns() + limit_ns
     challenges: list[Challenge] = []
-    skipped: list[str] = []
+    skipped: list[int] = []
     for index, instances in enumerate(subject.challengers):
         left_ns = until_ns - clock.now_ns()
         least_ns = subject.open_ns + _MIN_RUNS * run_ns
         if least_ns > left_ns:
-            skipped.append(_no_time(subject, instances, run_ns, limit_ns))
+            skipped.append(instances)
             continue
         end_ns = clock.now_ns() + left_ns // (len(subject.challengers) - index)
         with closing(subject.open_session(instances)) as session:
             challenges.append(_challenge(subject, session, instances, clock, end_ns))
-    return Outcome(subject.threads, subject.rule, run_ns, tuple(challenges), tuple(skipped))
+    asides = (_no_time(subject, skipped, run_ns, limit_ns),) if skipped else ()
+    return Outcome(subject.threads, subject.rule, run_ns, tuple(challenges), asides)
 
 
-def _no_time(subject: Subject, instances: int, run_ns: float, limit_ns: int) -> str:
+def _no_time(subject: Subject, skipped: Sequence[int], run_ns: float, limit_ns: int) -> str:
     takes = f"a session takes {subject.open_ns / 1e9:.2g} s to open and a run {run_ns / 1e6:.3g} ms"
-    layout = split_text(instances, subject.threads)
-    return f"{layout} was not tried, {takes}: there are {limit_ns / 1e9:g} s in all (--measure-layout-secs)"
+    were = f"{list_layouts(skipped, subject.threads)} {'was' if len(skipped) == 1 else 'were'} not tried"
+    return f"{were}, {takes}: there are {limit_ns / 1e9:g} s in all (--measure-layout-secs)"
 
 
 def _challenge(subject: Subject, session: Session, instances: int, clock: Clock, end_ns: int) -> Challenge:

@@ -293,9 +293,9 @@ class SchedulerBase(ABC):
         is_measured = pace.measures_next()
         before_ns = thread_time_ns() if is_measured else 0
         pending.waiting = False
-        self._delivery.expect((pending,))
         work = partial(self._executors[instance].execute, requests=(pending.feed,), left=_nobody)
         (execution,) = instance.run_here(work)
+        self._delivery.expect((pending,))  # not before: what is raised here is never delivered
         if is_measured:
             pace.ran_inline(thread_time_ns() - before_ns)
         self._answer(execution, iter((pending,)), reason, instance.name, 0)

@@ -103,7 +103,9 @@ class BatchBuffer:
         if len(requests) == 1:
             if layout.plain_inputs:
                 return _aligned(requests[0].inputs)
-            inputs = {name: layout.graph_input(name, array) for name, array in requests[0].inputs.items()}
+            inputs = _aligned(
+                {name: layout.graph_input(name, array) for name, array in requests[0].inputs.items()}
+            )
         else:
             inputs = {
                 name: layout.graph_input(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.core.errors import DeadlineExceededError, NaiadError
+from naiad.core.errors import DeadlineExceededError
 from naiad.services.answer import is_heavy_response
 from naiad.services.forwarding import forwarded
 from naiad.services.grpc_decoding import parse
@@ -21,12 +21,14 @@ from naiad.telemetry.tracing import FrontEnd
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Mapping
 
     from grpc.aio import ServicerContext
 
+    from naiad.core.tensors import InferResponse
     from naiad.services.admitted import Admitted
     from naiad.services.planned import PlannedRequests, Started
+    from naiad.services.streams import Work
     from naiad.services.triton import TritonService
 
     Context = ServicerContext[Any, Any]
@@ -94,8 +96,11 @@ class InferStream:
         self._max_message_bytes = max_message_bytes
         self._admission = asyncio.Lock()
 
-    def answer(self, data: bytes) -> Ready[bytes] | Coroutine[Any, Any, bytes]:
-        """The answer to a message, now if its model has run it already."""
+    def answer(self, data: bytes) -> Work[bytes]:
+        """The answer to a message, now if its model has run it already.
+
+        A message that its model has begun with is a task: whoever cancels it takes the message back.
+        """
         try:
             started = self._plans.start(data, self._call.deadline_ns) if self._plans else None
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
@@ -103,15 +108,19 @@ class InferStream:
         if started is None:
             return self._whole(data)
         reply = self._reply_at_once(started)
-        return self._started(started, data) if reply is None else Ready(reply)
+        if reply is not None:
+            return Ready(reply)
+        task = asyncio.create_task(self._started(started, data), name="stream message")
+        task.add_done_callback(partial(_take_back, started.future))
+        return task
 
     def _reply_at_once(self, started: Started) -> bytes | None:
         if not started.future.done():
             return None
         try:
             return started.stream_reply(self._max_message_bytes)
-        except NaiadError:
-            return None  # told when it is this message's turn
+        except Exception:  # noqa: BLE001  # told when it is this message's turn
+            return None
 
     async def _started(self, started: Started, data: bytes) -> bytes:
         try:
@@ -161,3 +170,9 @@ class InferStream:
         status = status_of(error, method="ModelStreamInfer", model=request.model_name, peer=self._call.peer)
         reply = pb.ModelStreamInferResponse(error_message=status.message, infer_response=response)
         return bytes(reply.SerializeToString())
+
+
+def _take_back(future: asyncio.Future[InferResponse], _: asyncio.Task[bytes]) -> None:
+    """A task that is cancelled before its first step has not waited for the model, and cannot cancel it."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()  # asked for also where nobody is left to be told

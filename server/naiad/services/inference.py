@@ -19,6 +19,7 @@ from naiad.services.planned import PlannedRequests
 from naiad.services.status import UndecodableError, abort, rpc, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.services.wire.reply import to_wire
+from naiad.services.wire.scan import scan
 
 if TYPE_CHECKING:
     import re
@@ -235,7 +236,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
 
 def _model_name(data: bytes) -> str:
     """The model that a serialized request names; for the log."""
+    scanned = scan(data)  # a refusal under load must not cost a copy of a picture
     try:
-        return str(parse(pb.ModelInferRequest, data).model_name)
+        return str(parse(pb.ModelInferRequest, data if scanned is None else scanned.head).model_name)
     except UndecodableError:
         return ""

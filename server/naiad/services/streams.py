@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from naiad.core.errors import UnavailableError
 from naiad.services.calls import SHUTTING_DOWN
@@ -23,6 +23,10 @@ class Ready(NamedTuple, Generic[Response]):
     response: Response
 
 
+Work: TypeAlias = "Coroutine[Any, Any, Response] | asyncio.Task[Response] | Ready[Response]"
+"""How a message is answered: by a task that the stream makes of it, by one that has begun, or at once."""
+
+
 class OrderedStream(Generic[Request, Response]):
     """Works on up to `limit` messages of one stream at once and answers in their order.
 
@@ -34,7 +38,7 @@ class OrderedStream(Generic[Request, Response]):
     def __init__(
         self,
         requests: AsyncIterator[Request],
-        work: Callable[[Request], Coroutine[object, object, Response] | Ready[Response]],
+        work: Callable[[Request], Work[Response]],
         *,
         limit: int,
         calls: Calls,
@@ -43,8 +47,9 @@ class OrderedStream(Generic[Request, Response]):
 
         Args:
             requests: the client's messages.
-            work: answers one message, at once or, as a task of the stream's, when it can; faults are answers
-                of their own, and what it raises ends the stream when it is that message's turn.
+            work: answers one message, at once or, as a task that is the stream's from then on, when it can;
+                faults are answers of their own, and what the task raises ends the stream when it is that
+                message's turn.
             limit: how many messages are worked on at once.
             calls: when the server drains, no further message is read.
         """
@@ -65,6 +70,7 @@ class OrderedStream(Generic[Request, Response]):
         try:
             while (answer := await self._answers.get()) is not None:
                 await write(answer.response if isinstance(answer, Ready) else await answer)
+                del answer  # not for as long as the next one takes
                 self._slots.release()
             await reader
         finally:
@@ -95,14 +101,17 @@ class OrderedStream(Generic[Request, Response]):
                 request = await anext(self._requests)
             except StopAsyncIteration:
                 return
-            work = self._work(request)
-            if isinstance(work, Ready):
-                self._answers.put_nowait(work)
-                continue
-            task = asyncio.create_task(work, name="stream message")
-            self._tasks.add(task)
-            task.add_done_callback(self._worked)
-            self._answers.put_nowait(task)
+            self._answers.put_nowait(self._begun(request))
+            del request  # not for as long as the next one takes to come
+
+    def _begun(self, request: Request) -> asyncio.Task[Response] | Ready[Response]:
+        work = self._work(request)
+        if isinstance(work, Ready):
+            return work
+        task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work, name="stream message")
+        self._tasks.add(task)
+        task.add_done_callback(self._worked)
+        return task
 
     def _worked(self, task: asyncio.Task[Response]) -> None:
         self._tasks.discard(task)

@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named(text: str, message: str) -> None:
 def test_a_repeated_key_of_very_many_is_found_at_once() -> None:
     """A config may have megabytes of keys, and other loads wait for the thread that reads it."""
     keys = ",".join(f'"k{number}":0' for number in range(200_000))
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidArgumentError, match="'k199999' is given twice"):
         parse_json(f'{{{keys},"k199999":0}}')
-    assert time.perf_counter() - started < 10  # minutes, where each key is compared with each
+    assert time.thread_time() - started < 10  # minutes, where each key is compared with each

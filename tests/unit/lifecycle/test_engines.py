@@ -12,7 +12,7 @@ from support.sessions import DoublingSession
 from naiad.lifecycle.engines import EngineReport, build_engines
 from naiad.lifecycle.loading import LoadedModel, RepositoryLoader
 from naiad.runtime.ort_environment import OrtEnvironment
-from naiad.runtime.providers import CPU, TENSORRT
+from naiad.runtime.providers import CPU, CUDA, TENSORRT
 from naiad.runtime.tensorrt.build import EngineBuild
 from naiad.runtime.tensorrt.swappable import SwappableSession
 from naiad.runtime.tensorrt.version import VersionEngine
@@ -64,7 +64,7 @@ def test_what_cannot_be_built_says_why_and_the_others_go_on(tmp_path: Path) -> N
     assert (broken.model, broken.state) == ("a_broken/1", "failed")
     assert (wrong.model, wrong.is_built) == ("b_wrong", False)
     assert "must be non-negative" in wrong.reason
-    assert here.reason.startswith(f"{TENSORRT} is not used by 'c_here': this onnxruntime does not have it")
+    assert here.reason.startswith(f"{TENSORRT} and {CUDA} are not used by 'c_here': this onnxruntime has neither")
 
 
 def test_only_an_engine_that_serves_is_built() -> None:

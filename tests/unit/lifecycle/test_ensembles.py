@@ -180,7 +180,7 @@ async def test_a_circle_of_ensembles_is_refused(
         add_folders(tmp_path, f"{name}/1")
         loader.configs[name] = chain(name, names[(index + 1) % len(names)])
     models = steered_manager(loader, tmp_path, mode=ControlMode.NONE)
-    await asyncio.wait_for(models.start(), 5)
+    await asyncio.wait_for(models.start(), 20)
     assert not ready(models)
     for index, name in enumerate(names):
         before = names[index - 1]
@@ -217,7 +217,7 @@ async def test_a_request_at_work_outlives_the_unload_of_its_models(tmp_path: Pat
     for name in ("a", "b", "E"):
         await models.unload(name)
     session.open()
-    assert await asyncio.wait_for(at_work, 5) == 12
+    assert await asyncio.wait_for(at_work, 20) == 12
     await models.close()
 
 
@@ -231,7 +231,7 @@ async def test_a_request_that_is_still_being_read_outlives_the_unload_of_its_mod
             await models.unload(name)
         await settle()
         request = InferRequest("E2", None, {"given": np.full((1, 2), 3, np.float32)})
-        response = await asyncio.wait_for(handle.submit(request), 5)
+        response = await asyncio.wait_for(handle.submit(request), 20)
     assert response.outputs["end"].tolist() == [[24, 24]]
     assert models.unanswered() == {}
 
@@ -249,8 +249,8 @@ async def test_a_drain_lets_requests_go_through_all_their_steps(tmp_path: Path) 
     draining = asyncio.create_task(models.drain())
     await settle()
     session.open()
-    assert await asyncio.wait_for(at_work, 5) == 24
-    await asyncio.wait_for(draining, 5)
+    assert await asyncio.wait_for(at_work, 20) == 24
+    await asyncio.wait_for(draining, 20)
     await models.close()
 
 

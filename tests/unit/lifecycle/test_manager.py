@@ -91,7 +91,7 @@ async def test_draining_waits_for_answers_and_for_handles() -> None:
     assert not draining.done()
     handle.release()
     handle.release()  # a second release counts for nothing
-    await asyncio.wait_for(draining, 5)
+    await asyncio.wait_for(draining, 20)
     await models.close()
     assert session.closed
 
@@ -109,7 +109,7 @@ async def test_draining_waits_for_what_loads_and_can_be_given_up(tmp_path: Path,
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(models.drain(), 0.01)
     loader.gate.set()
-    await asyncio.wait_for(models.drain(), 5)
+    await asyncio.wait_for(models.drain(), 20)
     assert models.is_ready("m", 1)  # giving up has interrupted nothing
     if load is not None:
         await load
@@ -200,7 +200,7 @@ async def test_closing_ends_what_waits_and_waits_for_what_loads(tmp_path: Path) 
         await models.load("m")
     loader.gate.set()
     session.open()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 20)
     await loading
     assert not models.is_ready("m", 1)
     assert not models.is_ready("n", 1)

@@ -68,7 +68,7 @@ async def until_unloaded(models: ModelManager, number: int, name: str = "m") -> 
     """Wait until a version has gone from UNLOADING to UNAVAILABLE."""
     changed = asyncio.Event()
     models.on_state = changed.set
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await rows(models, name))[number][0] == "UNLOADING":
             await changed.wait()
             changed.clear()
@@ -489,6 +489,6 @@ async def test_closing_ends_an_unload_that_still_waits_for_a_handle(tmp_path: Pa
     await models.load("m")
     handle = models.acquire("m", None)
     await models.unload("m")
-    await asyncio.wait_for(models.close(), 5)
+    await asyncio.wait_for(models.close(), 20)
     assert loader.latest["m/1"].closed
     handle.release()

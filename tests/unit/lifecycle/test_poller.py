@@ -182,7 +182,7 @@ async def test_a_manager_in_mode_poll_looks_by_itself(tmp_path: Path) -> None:
     models.on_state = changed.set
     await models.start()
     add_folders(tmp_path, "n/1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not models.is_ready("n", 1):
             changed.clear()
             await changed.wait()
@@ -202,7 +202,7 @@ async def test_polling_goes_on_after_a_defect_and_ends_when_it_is_closed() -> No
     poller = Poller(poll, 0.001)
     poller._task = asyncio.create_task(poller._run())
     with capture_logs() as log:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await third.wait()
         await poller.close()
     assert [line["event"] for line in log][:2] == ["failed to poll"] * 2

@@ -125,7 +125,7 @@ async def test_leaving_early_ends_the_call_and_the_source(client: Either, servic
 
     assert len(await take(client.stream_detect(endless()), 2)) == 2
     after = pulled
-    assert await asyncio.to_thread(service.stream_over.wait, 10)
+    assert await asyncio.to_thread(service.stream_over.wait, 20)
     assert (await call(client, "detect", b"x")).model == "only"
     assert pulled == after
 
@@ -143,9 +143,9 @@ async def test_dropping_the_results_is_enough(address: str, service: FakeVisionS
         for result in client.stream_detect(endless()):
             if result.frame_id == 3:
                 break
-        assert service.stream_over.wait(10)
+        assert service.stream_over.wait(20)
     (thread,) = threads
-    thread.join(10)
+    thread.join(20)
     assert not thread.is_alive()
 
 
@@ -172,7 +172,7 @@ async def test_aio_cancelling_the_consumer_ends_the_stream(address: str, service
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await consumer
-        assert await asyncio.to_thread(service.stream_over.wait, 10)
+        assert await asyncio.to_thread(service.stream_over.wait, 20)
 
 
 async def test_aio_takes_an_asynchronous_source(address: str) -> None:

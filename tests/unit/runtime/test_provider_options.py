@@ -49,6 +49,22 @@ def test_cuda_deprecated_parameter_out_of_range(key: str, value: str) -> None:
         cuda_options({}, {key: value}, gpu=0)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("cudnn_conv_algo_search", "FASTEST", "one of EXHAUSTIVE, HEURISTIC, DEFAULT"),
+        ("arena_extend_strategy", "1", "one of kNextPowerOfTwo, kSameAsRequested"),
+        ("gpu_mem_limit", "-5", "a whole number, 0 or above"),
+        ("gpu_mem_limit", "2GB", "a whole number, 0 or above"),
+        ("use_tf32", "yes", "0, 1, true or false"),
+        ("prefer_nhwc", "", "0, 1, true or false"),
+    ],
+)
+def test_a_wrong_cuda_option_is_refused_on_every_machine(key: str, value: str, expected: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"CUDA parameter '{key}' is '{value}', expected {expected}"):
+        cuda_options({key: value}, {}, gpu=0)
+
+
 def test_cuda_accelerator_is_handed_on_and_wins_over_deprecated_parameters() -> None:
     options = cuda_options(
         {"cudnn_conv_algo_search": "EXHAUSTIVE", "tunable_op_enable": "1"},

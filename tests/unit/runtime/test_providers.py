@@ -84,6 +84,19 @@ def test_tensorrt_asked_without_it_keeps_cuda() -> None:
     assert "naiad[tensorrt]" in sentence
 
 
+def test_tensorrt_asked_of_a_cpu_build_is_one_sentence_with_one_cure() -> None:
+    (sentence,) = on_cpu_build(gpu_accelerators=(Accelerator("tensorrt"),)).fallbacks
+    assert sentence == (
+        f"{TENSORRT} and {CUDA} are not used by 'm': "
+        "this onnxruntime has neither: install naiad[tensorrt] in place of naiad[cpu]"
+    )
+
+
+def test_tensorrt_asked_where_no_gpu_is_visible_is_one_sentence() -> None:
+    (sentence,) = on_gpu_build(gpus=0, gpu_accelerators=(Accelerator("tensorrt"),)).fallbacks
+    assert sentence.startswith(f"{TENSORRT} and {CUDA} are not used by 'm': no GPU is visible: ")
+
+
 def test_tensorrt_without_cuda_is_left_out_too() -> None:
     """CUDA serves until an engine is built, and runs what the engine leaves."""
     accelerated = config(gpu_accelerators=(Accelerator("tensorrt"),))

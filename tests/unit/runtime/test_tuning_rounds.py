@@ -80,7 +80,8 @@ def test_all_layouts_of_sixteen_threads_keep_to_the_time(run_ms: float) -> None:
     outcome = run(clock, subject(clock, workshop, run_ms * MS, rule=4, others=others))
     # The first session is run a few times alone, and a round ends with the run at work.
     assert (clock.now_ns() - before) / SECOND < 1.1 + 10 * run_ms / 1_000
-    assert len(outcome.challenges) + len(outcome.skipped) == 4
+    told = sum(sentence.partition(" not tried")[0].count(" x ") for sentence in outcome.skipped)
+    assert len(outcome.challenges) + told == 4
     assert workshop.most_open <= 1, "beside the rule's own session"
     assert all(session.closed for session in workshop.opened.values())
 
@@ -96,6 +97,13 @@ def test_a_run_or_an_open_that_takes_too_long_is_not_tried() -> None:
     )
     large = run(clock, subject(clock, workshop, 2 * MS, open_ns=2 * SECOND))
     assert "a session takes 2 s to open" in large.skipped[0]
+
+
+def test_layouts_that_are_not_tried_are_one_sentence() -> None:
+    clock = ThreadTime()
+    slow = run(clock, subject(clock, Workshop(clock, {}), 400 * MS, rule=4, others=(16, 8, 1)))
+    (sentence,) = slow.skipped
+    assert sentence.startswith("16 x 1, 8 x 2 and 1 x 16 were not tried, a session takes ")
 
 
 def test_a_run_that_fails_ends_the_measurement_and_closes_its_session() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from hypothesis import given
 from hypothesis import strategies as st
+from support.futures import lone_future
 
 from naiad.config.model_config import DynamicBatching, QueuePolicy, TimeoutAction
 from naiad.core.tensors import InferRequest
@@ -19,12 +18,8 @@ US = 1_000
 
 
 def pending(name: str, *, priority: int = 0, now_ns: int = 0, timeout_us: int = 0) -> PendingRequest:
-    loop = asyncio.new_event_loop()
     request = InferRequest("m", None, {}, request_id=name, priority=priority, timeout_us=timeout_us)
-    try:
-        return PendingRequest(request, asyncio.Future(loop=loop), arrived_ns=now_ns)
-    finally:
-        loop.close()
+    return PendingRequest(request, lone_future(), arrived_ns=now_ns)
 
 
 def names(requests: list[PendingRequest]) -> str:

@@ -111,7 +111,7 @@ async def test_an_instance_that_needs_too_much_does_not_hold_back_its_smaller_si
     ):
         runs = one.submit(request(1))
         await holder.run_began()
-        response = await asyncio.wait_for(two.submit(request(2)), 5)
+        response = await asyncio.wait_for(two.submit(request(2)), 20)
         assert response.instance == "m_0", "the other one needs all four"
         holder.open()
         await runs

@@ -170,10 +170,14 @@ async def test_a_deadline_that_passes_in_the_queue_is_told_while_the_instance_st
 
 
 async def test_the_delay_gathers_a_batch_and_then_lets_it_go() -> None:
-    session = DoublingSession()
+    session, clock = DoublingSession(), FakeClock()
     policy = BatchPolicy(4, (4,), max_queue_delay_ns=2_000_000)
-    async with scheduler(session, policy=policy) as (running, _):
-        answers = await asyncio.gather(*(running.submit(request(value)) for value in (1, 2, 3)))
+    async with scheduler(session, policy=policy, clock=clock) as (running, _):
+        waiting = [running.submit(request(value)) for value in (1, 2, 3)]
+        clock.advance_us(1_999)
+        waiting[0].get_loop().call_later(0.01, clock.advance_us, 1)  # the timer has looked before, in vain
+        answers = await asyncio.gather(*waiting)
+        assert clock.now == 1_002_000_000
         assert [doubled(answer) for answer in answers] == [2, 4, 6]
         assert session.batches == [3]
         assert answers[0].batch_reason == "delay"

@@ -113,9 +113,9 @@ def test_types_that_triton_cannot_rank_are_refused(
 def test_an_item_of_a_million_elements_is_ranked_and_one_more_is_refused() -> None:
     limit = np.zeros((1, MAX_ELEMENTS), np.float32)
     limit[0, 77] = 1
-    started = time.monotonic()
+    started = time.thread_time()
     assert classify(limit, 2, batched=True, labels=()).tolist() == [[b"1.000000:77", b"0.000000:0"]]
-    assert time.monotonic() - started < 5  # seconds; a Python loop over the elements would show
+    assert time.thread_time() - started < 5  # seconds; a Python loop over the elements would show
     with pytest.raises(
         InvalidArgumentError, match="classification output tensor too large: .* 1000001 .* 1000000$"
     ):

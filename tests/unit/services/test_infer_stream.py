@@ -31,9 +31,7 @@ class Begun:
 
 
 def stream(begun: Begun) -> InferStream:
-    return InferStream(
-        cast("Any", None), cast("PlannedRequests", begun), CALL, max_message_bytes=1_000_000
-    )
+    return InferStream(cast("Any", None), cast("PlannedRequests", begun), CALL, max_message_bytes=1_000_000)
 
 
 @pytest.mark.parametrize("error", [InternalError("told"), RuntimeError("a bug")], ids=["told", "bug"])
@@ -48,7 +46,9 @@ async def test_whatever_failed_before_it_is_asked_for_is_told_in_the_stream(erro
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["waits", "failed"])
-async def test_a_message_whose_task_is_cancelled_before_its_first_step_is_taken_back(*, is_over: bool) -> None:
+async def test_a_message_whose_task_is_cancelled_before_its_first_step_is_taken_back(
+    *, is_over: bool
+) -> None:
     """Its client left while it was read: nobody waits for the model, and nobody is told of its failure."""
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))

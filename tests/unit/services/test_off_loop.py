@@ -27,7 +27,7 @@ async def test_a_cancelled_caller_leaves_when_the_thread_is_done_and_not_before(
 
     def work() -> None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(20)
         ended.set()
 
     caller = asyncio.create_task(off_loop(work))
@@ -49,7 +49,7 @@ async def test_a_cancelled_caller_is_not_told_of_an_error_and_it_is_not_reported
 
     def fail() -> None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(20)
         raise InternalError("broken")
 
     caller = asyncio.create_task(off_loop(fail))
@@ -64,7 +64,7 @@ async def test_a_cancelled_caller_is_not_told_of_an_error_and_it_is_not_reported
 async def test_work_that_has_not_begun_when_its_caller_is_cancelled_is_not_done() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     go_on, done = threading.Event(), list[int]()
-    first = asyncio.create_task(off_loop(lambda: go_on.wait(10)))
+    first = asyncio.create_task(off_loop(lambda: go_on.wait(20)))
     await asyncio.sleep(0)
     second = asyncio.create_task(off_loop(lambda: done.append(1)))
     await asyncio.sleep(0)

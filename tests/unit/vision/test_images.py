@@ -136,10 +136,10 @@ def test_what_is_no_picture_is_refused_with_a_sentence_that_says_why(
 
 
 def test_a_header_that_announces_too_many_pixels_is_refused_before_decoding(limits: ImageLimits) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(ResourceExhaustedError) as refused:
         decode_image(png_header(30_000, 30_000), limits)
-    assert time.perf_counter() - start < 0.1  # decoding would clear 2.7 GB
+    assert time.thread_time() - start < 0.1  # decoding would clear 2.7 GB
     for word in ("30000x30000", "900000000", "40000000", "--max-image-pixels"):
         assert word in refused.value.message
 

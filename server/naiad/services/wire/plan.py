@@ -101,7 +101,8 @@ class InferPlan:
             for tensor, (name, array) in zip(message.inputs, request.inputs.items(), strict=True)
         )
         self._carried = sum(each.shared is None for each in self._inputs)
-        wanted = {output.name: _shared(output) for output in message.outputs}
+        # Sorted, as the long way writes them: of two that do not fit the first one is told.
+        wanted = {output.name: _shared(output) for output in sorted(message.outputs, key=_name)}
         self.shared_outputs = {name: shared for name, shared in wanted.items() if shared is not None}
         self._datatypes = {output.name: output.datatype for output in config.outputs}
         self._frames: dict[tuple[object, ...], ReplyFrame] = {}
@@ -257,6 +258,10 @@ def _is_plain_tensor(tensor: Any) -> bool:
     if shared is not None and shared.byte_size > MAX_SHARED_BYTES:
         return False
     return set(tensor.parameters) <= (_SHM_KEYS if shared is not None else set())
+
+
+def _name(tensor: Any) -> str:
+    return str(tensor.name)
 
 
 def _shared(tensor: Any) -> ShmParameters | None:

@@ -51,7 +51,8 @@ def scan(data: bytes) -> Scanned | None:  # noqa: C901  # a call for each field 
             else:
                 start, stop = _long_field(data, position + 1)
             if tag == _CONTENT:
-                head_stop = head_stop or position
+                if not contents:
+                    head_stop = position
                 contents.append((start, stop))
             elif contents or tag not in _HEAD:
                 return None

@@ -173,7 +173,7 @@ def test_a_lane_fills_while_another_runs_and_runs_never_overlap(
         at_work.append(rows_)
         if rows_ == 1:
             began.set()
-            assert go_on.wait(10)
+            assert go_on.wait(20)
             assert at_work == [1]
 
     engine = DoublingEngine(at_run=at_run)
@@ -191,9 +191,9 @@ def test_a_lane_fills_while_another_runs_and_runs_never_overlap(
         threading.Thread(target=double, args=(lane, rows(count))) for lane, count in ((first, 1), (second, 2))
     ]
     threads[0].start()
-    assert began.wait(10)
+    assert began.wait(20)
     threads[1].start()
-    assert uploaded.wait(10)  # while the first one runs
+    assert uploaded.wait(20)  # while the first one runs
     go_on.set()
     for thread in threads:
         thread.join()
@@ -226,13 +226,13 @@ def test_a_batch_that_waits_for_the_session_is_terminated_without_a_run(
     def at_run(rows_: int, _graph: int) -> None:
         if rows_ == 1:
             began.set()
-            assert go_on.wait(10)
+            assert go_on.wait(20)
 
     engine = DoublingEngine(at_run=at_run)
     first, second = (lane_of(engine, compute, driver) for _ in range(2))
     running = threading.Thread(target=double, args=(first, rows(1)))
     running.start()
-    assert began.wait(10)
+    assert began.wait(20)
     errors: list[BaseException] = []
 
     def wait_in_vain() -> None:

@@ -137,12 +137,12 @@ def test_cancelled_at_work_its_result_is_dropped(step: str) -> None:
 
     def cancel() -> None:
         canceller.start()
-        assert scene.build._cancelled.wait(5)
-        assert scene.build.wait(5)
+        assert scene.build._cancelled.wait(20)
+        assert scene.build.wait(20)
 
     setattr(scene, step, cancel)
     scene.build.run()
-    canceller.join(5)
+    canceller.join(20)
     assert scene.state() is BuildState.CANCELLED
     assert scene.serving() == scene.cuda
     assert scene.closed() == ([False, False], [True, True])
@@ -153,19 +153,19 @@ def test_cancel_waits_for_a_comparison_so_that_what_serves_may_be_closed() -> No
 
     def compare() -> None:
         comparing.set()
-        assert go_on.wait(5)
+        assert go_on.wait(20)
 
     scene = Scene(comparing=compare)
     runner = threading.Thread(target=scene.build.run)
     runner.start()
-    assert comparing.wait(5)
+    assert comparing.wait(20)
     canceller = threading.Thread(target=scene.build.cancel)
     canceller.start()
-    assert scene.build.wait(5), "it is cancelled at once"
+    assert scene.build.wait(20), "it is cancelled at once"
     assert canceller.is_alive(), "and waits for the run at work"
     go_on.set()
-    canceller.join(5)
-    runner.join(5)
+    canceller.join(20)
+    runner.join(20)
     assert not canceller.is_alive()
 
 

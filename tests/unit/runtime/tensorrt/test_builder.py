@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from naiad.runtime.session import Session
 
-WAIT_S = 5
+WAIT_S = 20
 
 
 def build(work: Callable[[], None] = lambda: None, name: str = "m/1") -> EngineBuild:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import TensorSpec
     from naiad.runtime.loaded import LoadedVersion
 
-WAIT_S = 10
+WAIT_S = 20
 BUDGET = CpuBudget(2, "test")
 ONES = np.ones((1, 16), np.float32)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import Array, Tensors
     from naiad.runtime.session import Session
 
-WAIT_S = 5
+WAIT_S = 20
 MODEL = config(
     max_batch_size=4,
     inputs=(TensorConfig("INPUT0", DataType.FP32, (2,)),),

@@ -125,7 +125,7 @@ async def test_who_ends_on_the_way_lets_the_next_one_go(how: str) -> None:
         elif how == "late":
             b.clock.advance_us(2)
             with pytest.raises(DeadlineExceededError):
-                await asyncio.wait_for(first, 5)
+                await asyncio.wait_for(first, 20)
         else:
             b.models["last"].refusal = UnavailableError("full")
             await b.answer("first", "1")

@@ -231,7 +231,7 @@ async def test_a_caller_that_leaves_cancels_the_steps_at_work() -> None:
         assert [b[name].futures[0].cancelled() for name in ("one", "two")] == [True, True]
         assert b.handles == 0
         assert b.statistics.failures[FailureReason.CANCELED] == 1
-        await asyncio.wait_for(b.scheduler.drain(), 1)
+        await asyncio.wait_for(b.scheduler.drain(), 20)
 
 
 async def test_a_deadline_holds_over_all_steps() -> None:
@@ -242,7 +242,7 @@ async def test_a_deadline_holds_over_all_steps() -> None:
         await settle()
         b.clock.advance_us(2)
         with pytest.raises(DeadlineExceededError, match="^Deadline Exceeded$"):
-            await asyncio.wait_for(future, 5)
+            await asyncio.wait_for(future, 20)
         assert b["last"].futures[0].cancelled()
         assert not later.done()
         assert b.statistics.failures[FailureReason.REJECTED] == 1
@@ -407,7 +407,7 @@ async def test_draining_waits_for_the_answer_and_closing_does_not() -> None:
         assert not draining.done()
         b["last"].answer(OUT=full(1))
         await future
-        await asyncio.wait_for(draining, 1)
+        await asyncio.wait_for(draining, 20)
     async with bench(CHAIN) as b:
         future = b.scheduler.submit(request())
         await b.scheduler.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.futures import lone_future
 from support.sequences import item
 
 from naiad.core.errors import InvalidArgumentError
@@ -26,11 +26,7 @@ def table(groups: int = 1, rows: int = 1) -> SequenceTable:
 
 
 def pending(request: InferRequest) -> PendingRequest:
-    loop = asyncio.new_event_loop()
-    try:
-        return PendingRequest(request, asyncio.Future(loop=loop), arrived_ns=0)
-    finally:
-        loop.close()
+    return PendingRequest(request, lone_future(), arrived_ns=0)
 
 
 def admit(into: SequenceTable, *requests: InferRequest, now_ns: int = 0) -> list[PendingRequest]:
