@@ -11,6 +11,7 @@ from support.golden_differences import ROWS
 from support.triton_flags import TRITON_FLAGS
 
 from naiad.config.command_line import FIELDS_BY_FLAG
+from naiad.config.parameters import parameters_with_values
 from naiad.config.refused_flags import OTHER_FLAGS_BY_NAME
 from naiad.config.server_config import GROUPS, default_text, environment_name, flag_name
 from naiad.config.settings.backend_config import DEFAULT_MAX_BATCH_SIZE, WITHOUT_EFFECT
@@ -43,6 +44,9 @@ def compatibility_page() -> str:
         fields=_table(
             ("field", "state", "note"),
             ((f"`{row.path}`", row.support.value, row.note) for row in FIELDS),
+        ),
+        parameters=_table(
+            ("key", "value"), ((f"`{key}`", value) for key, value in parameters_with_values().items())
         ),
         metrics=_table(
             ("metric", "type", "labels", "there when", "note"),

@@ -68,6 +68,14 @@ class ServerProcess:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended by then."""
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def wait(self) -> int:
         """Its exit code."""
         return self.process.wait(timeout=60)

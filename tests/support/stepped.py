@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from naiad.core.tensors import Array, Tensors
-    from naiad.scheduling.base import Instance, RunningBatch, SchedulerBase
+    from naiad.scheduling.base import Instance, SchedulerBase
+    from naiad.scheduling.run_record import RunningBatch
 
 _TURNS = 6
 """Turns of the loop after which nothing is left to do: a callback of a callback of a timer, and some more."""

@@ -36,6 +36,12 @@ SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 """typer hands the arguments on as they are: tritonserver's forms are read by `parse_command_line`."""
 
 
+SAME_SIGNAL_S = 0.5
+"""What comes so soon after a signal is the same one, in seconds.
+
+`timeout` and others that hand signals on send them to the process and to its group, so that it gets two.
+"""
+
 MAX_FILES = 65_536
 """Open files that a server asks the system for, if its hard limit allows."""
 
@@ -44,7 +50,7 @@ def serve(context: typer.Context) -> None:
     """Serve the models of one or more model repositories over gRPC and HTTP.
 
     SIGTERM or SIGINT drains: accepted requests are answered, new ones refused, then the process exits 0.
-    A second signal ends it at once.
+    A second signal, half a second or more after the first, ends it at once.
     """
     if {"--help", "-h"} & set(context.args):
         print_serve_help(serve.__doc__ or "")
@@ -125,7 +131,7 @@ async def _serve(config: ServerConfig, logs: LogSettings) -> None:
     )
     asyncio.get_running_loop().set_default_executor(helpers)
     server = NaiadServer(config, logs)
-    stop = _stop_signal(server.discard_files)
+    stop = stop_signal(server.discard_files)
     starting = asyncio.create_task(server.__aenter__(), name="start")
     stopping = asyncio.create_task(stop.wait(), name="signal")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -166,19 +172,25 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_FILES), hard))
 
 
-def _stop_signal(on_second: Callable[[], None]) -> asyncio.Event:
+def stop_signal(on_second: Callable[[], None], *, same_signal_s: float = SAME_SIGNAL_S) -> asyncio.Event:
     """An event that the first SIGTERM or SIGINT sets; the second one ends the process, after `on_second`."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    second_from = 0.0
 
     def on_signal(number: signal.Signals) -> None:
+        nonlocal second_from
+        if stop.is_set() and loop.time() < second_from:
+            log.debug("signal repeated", signal=number.name)
+            return
         if stop.is_set():
             log.warning("second signal, exiting at once", signal=number.name, who="operator")
             on_second()
             os._exit(128 + number)
         stop.set()
+        second_from = loop.time() + same_signal_s
         log.info("signal received", signal=number.name)
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     return stop

@@ -19,7 +19,6 @@ _RULES = {
     "execution_mode": (re.compile(r"[01]"), "0 (sequential) or 1 (parallel)"),
     "intra_op_thread_count": _COUNT,
     "inter_op_thread_count": _COUNT,
-    "session.use_device_allocator_for_initializers": (re.compile(r"[01]"), "0 or 1"),
     "enable_mem_arena": _BOOLEAN,
     "enable_mem_pattern": _BOOLEAN,
     "memory.enable_memory_arena_shrinkage": (
@@ -34,13 +33,52 @@ _RULES = {
 """What Triton's ONNX Runtime backend reads: the whole value must match."""
 
 
+SESSION_PREFIX = "session."
+_SWITCH = (re.compile(r"[01]"), "0 or 1")
+_NUMBER = (re.compile(r"[0-9]{1,9}"), "a whole number")
+# Others are left out: some of them read or write files, and a config may come from a caller.
+SESSION_ENTRIES = {
+    "session.use_device_allocator_for_initializers": _SWITCH,
+    "session.intra_op.allow_spinning": _SWITCH,
+    "session.inter_op.allow_spinning": _SWITCH,
+    "session.intra_op.spin_duration_us": _NUMBER,
+    "session.inter_op.spin_duration_us": _NUMBER,
+    "session.force_spinning_stop": _SWITCH,
+    "session.set_denormal_as_zero": _SWITCH,
+    "session.disable_prepacking": _SWITCH,
+    "session.dynamic_block_base": _NUMBER,
+    "session.strict_shape_type_inference": _SWITCH,
+    "session.disable_aot_function_inlining": _SWITCH,
+    "session.disable_quant_qdq": _SWITCH,
+    "session.disable_qdq_constant_folding": _SWITCH,
+    "session.disable_double_qdq_remover": _SWITCH,
+    "session.enable_quant_qdq_cleanup": _SWITCH,
+    "session.qdqisint8allowed": _SWITCH,
+    "session.x64quantprecision": _SWITCH,
+}
+"""ONNX Runtime's session settings that a config may make, and their values; Triton reads the first one alone."""
+
+_OTHER_NAMES = {
+    "intra_op_num_threads": "'intra_op_thread_count'",
+    "inter_op_num_threads": "'inter_op_thread_count'",
+    "enable_cpu_mem_arena": "'enable_mem_arena'",
+    "graph_optimization_level": "optimization { graph { level: … } }",
+}
+"""What ONNX Runtime's own interface calls these settings."""
+
+
+def parameters_with_values() -> dict[str, str]:
+    """Every key that is read, beside those of Naiad's own, and what its value may be."""
+    return {key: allowed for key, (_, allowed) in (_RULES | SESSION_ENTRIES).items()}
+
+
 def validate_parameters(parameters: Mapping[str, str], model_name: str) -> None:
     """Check the value of every key that ONNX Runtime will be given.
 
     Raises:
         InvalidArgumentError: names the key, the value and what is allowed.
     """
-    for key, (pattern, allowed) in _RULES.items():
+    for key, (pattern, allowed) in (_RULES | SESSION_ENTRIES).items():
         value = parameters.get(key)
         if value is None:
             continue
@@ -52,17 +90,22 @@ def validate_parameters(parameters: Mapping[str, str], model_name: str) -> None:
 
 
 def list_unread(parameters: Mapping[str, str]) -> tuple[str, ...]:
-    """One sentence for each key that looks meant for ONNX Runtime and that nobody reads.
+    """One sentence for each key that looks meant for ONNX Runtime and that nobody reads."""
+    return tuple(
+        f"parameters '{key}' is not honoured: {why}"
+        for key in sorted(parameters)
+        if not key.startswith("naiad.") and (why := _unread(key))
+    )
 
-    Keys under `session.` are the runtime's to report: it knows which of them it passes on.
-    """
-    notes = []
-    for key in sorted(parameters):
-        if key in _RULES or key.startswith(("naiad.", "session.")):
-            continue
-        nearest = difflib.get_close_matches(key, _RULES, n=1, cutoff=0.8)
-        if nearest:
-            notes.append(f"parameters '{key}' is not honoured: did you mean '{nearest[0]}'?")
-        elif key.startswith("memory."):
-            notes.append(f"parameters '{key}' is not honoured: no such key is passed to ONNX Runtime")
-    return tuple(notes)
+
+def _unread(key: str) -> str:
+    """Why nobody reads the key; empty if it is read, or is none of ONNX Runtime's."""
+    known = _RULES | SESSION_ENTRIES
+    if key in known:
+        return ""
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    meant = _OTHER_NAMES.get(key) or (f"'{nearest[0]}'" if nearest else "")
+    if meant:
+        return f"did you mean {meant}?"
+    is_the_engines = key.startswith(("memory.", SESSION_PREFIX))
+    return "no such key is passed to ONNX Runtime" if is_the_engines else ""

@@ -29,7 +29,7 @@ def check_settings(config: ServerConfig) -> None:
 
     Raises:
         InvalidArgumentError: nothing would listen, two services would on one address and port, `load_model`
-            without explicit mode, or a certificate or key that is missing or cannot be read.
+            without explicit mode, half of what profiles need, or a certificate or key that is missing or cannot be read.
     """
     if not (config.allow_grpc or config.allow_http):
         raise InvalidArgumentError("nothing to serve: --allow-grpc and --allow-http are both false")
@@ -40,6 +40,9 @@ def check_settings(config: ServerConfig) -> None:
             f"--load-model is {', '.join(config.load_model)} and --model-control-mode "
             f"{config.model_control_mode}"
         )
+    if bool(config.profile_directory) != bool(config.profile_model):
+        given, missing = ("directory", "model") if config.profile_directory else ("model", "directory")
+        raise InvalidArgumentError(f"--profile-{given} needs --profile-{missing} beside it")
     if config.allow_grpc and config.grpc_use_ssl:
         _check_certificates(config)
 

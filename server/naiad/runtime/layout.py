@@ -112,7 +112,7 @@ def plan_instances(
         instances=tuple(_instances(groups)),
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
-        notes=(*settings.notes, *_notes(config, settings, budget, cpu_count)),
+        notes=tuple(_notes(config, settings, budget, cpu_count)),
         reason=measured.reason if measured else _reason(config, settings, budget, cpu_count),
         spins=settings.entries.get(_SPINNING) == "1",
     )
@@ -223,18 +223,23 @@ def _notes(
     if threads and not config.instance_groups:
         yield (
             f"intra_op_thread_count is {threads} and no instance_group is named: "
-            f"{cpu_count} instances for {budget.threads} CPU threads"
+            f"{_counted(cpu_count)} for {_counted(budget.threads, 'CPU thread')}"
         )
-    if settings.entries.get(_SPINNING) == "1":
+    if settings.entries.get(_SPINNING) == "1" and _threads(settings, budget, cpu_count)[0] > 1:
         yield (
             f"idle threads spin ({_SPINNING}): they take the CPU from the server's other threads and models"
         )
     busy = cpu_count + (threads or 1) - 1
     if busy > budget.threads:
         yield (
-            f"{cpu_count} instances sharing a pool of {threads or 1} threads want {busy} CPUs, "
+            f"{_counted(cpu_count)} sharing a pool of {_counted(threads or 1, 'thread')} "
+            f"want{'s' * (cpu_count == 1)} {busy} CPUs, "
             f"the budget is {budget.threads} ({budget.reason})"
         )
+
+
+def _counted(count: int, noun: str = "instance") -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _reason(config: ModelConfig, settings: SessionSettings, budget: CpuBudget, cpu_count: int) -> str:

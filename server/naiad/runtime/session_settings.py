@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from naiad.config.parameters import SESSION_ENTRIES
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -22,31 +22,6 @@ _EXECUTION_MODES = {"0": False, "1": True}
 _OPTIMIZATION_LEVELS = {-1: "ORT_ENABLE_BASIC", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 _ALL_OPTIMIZATIONS = "ORT_ENABLE_ALL"
 
-_ENTRY_PREFIX = "session."
-_SWITCH = re.compile(r"[01]")
-_NUMBER = re.compile(r"[0-9]{1,9}")
-# Others are left out: some of them read or write files, and a config may come from a caller.
-_ENTRIES = {
-    "session.use_device_allocator_for_initializers": _SWITCH,
-    "session.intra_op.allow_spinning": _SWITCH,
-    "session.inter_op.allow_spinning": _SWITCH,
-    "session.intra_op.spin_duration_us": _NUMBER,
-    "session.inter_op.spin_duration_us": _NUMBER,
-    "session.force_spinning_stop": _SWITCH,
-    "session.set_denormal_as_zero": _SWITCH,
-    "session.disable_prepacking": _SWITCH,
-    "session.dynamic_block_base": _NUMBER,
-    "session.strict_shape_type_inference": _SWITCH,
-    "session.disable_aot_function_inlining": _SWITCH,
-    "session.disable_quant_qdq": _SWITCH,
-    "session.disable_qdq_constant_folding": _SWITCH,
-    "session.disable_double_qdq_remover": _SWITCH,
-    "session.enable_quant_qdq_cleanup": _SWITCH,
-    "session.qdqisint8allowed": _SWITCH,
-    "session.x64quantprecision": _SWITCH,
-}
-"""The engine's session settings that a config may make, and their values."""
-
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -55,7 +30,6 @@ class SessionSettings:
     `optimization` is the name of ONNX Runtime's level, `entries` its session config, `arena_shrinkage` the
     devices whose arena shrinks after each run (`cpu:0;gpu:0`). `memory_pattern` None keeps a plan of the
     arena's use only for models of fixed shapes: the plans of shapes that never come again are never freed.
-    `notes` name what is not honoured.
     """
 
     parallel: bool = False
@@ -66,7 +40,6 @@ class SessionSettings:
     optimization: str = _ALL_OPTIMIZATIONS
     entries: Mapping[str, str] = field(default_factory=dict)
     arena_shrinkage: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read_session_settings(config: ModelConfig) -> SessionSettings:
@@ -76,7 +49,6 @@ def read_session_settings(config: ModelConfig) -> SessionSettings:
         InvalidArgumentError: a value is not one of its key's.
     """
     parameters = config.parameters
-    named = sorted(key for key in parameters if key.startswith(_ENTRY_PREFIX))
     return SessionSettings(
         parallel=_choice(parameters, "execution_mode", _EXECUTION_MODES, default=False),
         intra_op_threads=_count(parameters, "intra_op_thread_count"),
@@ -84,9 +56,8 @@ def read_session_settings(config: ModelConfig) -> SessionSettings:
         memory_arena=_choice(parameters, "enable_mem_arena", _FLAGS, default=True),
         memory_pattern=_choice(parameters, "enable_mem_pattern", _FLAGS, default=None),
         optimization=_OPTIMIZATION_LEVELS.get(config.graph_level or 0, _ALL_OPTIMIZATIONS),
-        entries={key: _entry(key, parameters[key]) for key in named if key in _ENTRIES},
+        entries={key: _entry(key, value) for key, value in sorted(parameters.items()) if key in SESSION_ENTRIES},
         arena_shrinkage=parameters.get("memory.enable_memory_arena_shrinkage") or None,
-        notes=tuple(f"the parameter '{key}' is not honoured" for key in named if key not in _ENTRIES),
     )
 
 
@@ -102,9 +73,9 @@ def _choice(
 
 
 def _entry(key: str, value: str) -> str:
-    if not _ENTRIES[key].fullmatch(value):
-        expected = "0 or 1" if _ENTRIES[key] is _SWITCH else "a whole number"
-        raise InvalidArgumentError(f"parameter '{key}' is '{value}', expected {expected}")
+    pattern, allowed = SESSION_ENTRIES[key]
+    if not pattern.fullmatch(value):
+        raise InvalidArgumentError(f"parameter '{key}' is '{value}', expected {allowed}")
     return value
 
 

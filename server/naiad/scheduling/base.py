@@ -6,10 +6,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from functools import partial
 from time import thread_time_ns
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
-from naiad.core.tensors import InferResponse, InferTimes
 from naiad.runtime.instance import ModelInstance
 from naiad.scheduling.batching import BatchReason
 from naiad.scheduling.deadlines import Deadlines, earliest
@@ -17,6 +16,7 @@ from naiad.scheduling.delivery import Delivery
 from naiad.scheduling.execution import Execution, Executor
 from naiad.scheduling.queue import PendingRequest
 from naiad.scheduling.rate_limiter import InstanceGate
+from naiad.scheduling.run_record import RunningBatch, RunRecord, failure_reason
 from naiad.scheduling.tensors import BatchBuffer
 from naiad.telemetry.statistics import FailureReason, RefusalReason
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from naiad.core.clock import Clock
-    from naiad.core.tensors import Array, InferRequest, ModelKey
+    from naiad.core.tensors import Array, InferRequest, InferResponse, ModelKey
     from naiad.runtime.session import Session
     from naiad.scheduling.admission import Admission
     from naiad.scheduling.inline import InlinePace
@@ -34,15 +34,6 @@ if TYPE_CHECKING:
 
 Instance = ModelInstance["list[Execution]"]
 Outcome: TypeAlias = "dict[str, Array] | BaseException"
-
-
-class RunningBatch(NamedTuple):
-    """What an instance runs: its rows, their batch items, since when, and how many rows stand empty."""
-
-    rows: Sequence[PendingRequest | InferRequest]
-    items: int
-    started_ns: int
-    padding: int
 
 
 class SchedulerBase(ABC):
@@ -341,48 +332,28 @@ class SchedulerBase(ABC):
         instance: str,
         padding: int,
     ) -> None:
-        size, requests = execution.batch_size, len(execution.outcomes) - padding
-        padding += execution.padding
-        why = (BatchReason.RETRY if execution.retried else reason).value
-        if not execution.failed:
-            self._statistics.record_execution(
-                size,
-                execution.infer_start_ns - execution.start_ns,
-                execution.infer_end_ns - execution.infer_start_ns,
-                execution.end_ns - execution.infer_end_ns,
-                why,
-            )
-            if padding:
-                self._statistics.padding_rows += padding
-            if self._admission is not None:
-                self._admission.times.measure(size, execution.end_ns - execution.start_ns)
-        elif self._admission is not None and execution.terminated and size:  # 0: all left before their rerun
-            self._admission.times.measure_at_least(size, execution.end_ns - execution.start_ns)
+        run = RunRecord(
+            self._key,
+            execution,
+            (BatchReason.RETRY if execution.retried else reason).value,
+            instance,
+            requests=len(execution.outcomes) - padding,
+            padding=padding + execution.padding,
+        )
+        run.record(self._statistics, self._admission)
         for outcome in execution.outcomes:
             row = next(remaining)
             if not isinstance(row, PendingRequest):
                 continue
-            if size and not self._reruns(row):
-                spent_ns = execution.end_ns - execution.start_ns
-                self._statistics.record_wasted(row.batch_size, spent_ns * row.batch_size // size)
+            if execution.batch_size and not self._reruns(row):
+                self._statistics.record_wasted(row.batch_size, run.share_ns(row.batch_size))
             told = self._ran(row, outcome)
             if isinstance(told, BaseException):
                 self._fail(row, told)
                 continue
-            times = InferTimes(
-                queued_ns=row.arrived_ns,
-                compute_start_ns=execution.start_ns,
-                infer_start_ns=execution.infer_start_ns,
-                infer_end_ns=execution.infer_end_ns,
-                compute_end_ns=execution.end_ns,
-            )
-            self._statistics.record_success(times, row.batch_size)
-            self._delivery.deliver(
-                row,
-                InferResponse(
-                    self._key, told, size, why, times, instance, requests, padding, execution.bucket
-                ),
-            )
+            response = run.response(row, told)
+            self._statistics.record_success(response.times, row.batch_size)
+            self._delivery.deliver(row, response)
 
     def _leave(
         self, pending: PendingRequest, error: BaseException, reason: FailureReason | None = None
@@ -398,7 +369,7 @@ class SchedulerBase(ABC):
     ) -> None:
         pending.waiting = False
         passed_ns = self._clock.now_ns() - pending.arrived_ns
-        self._statistics.record_failure(passed_ns, reason or _reason(error))
+        self._statistics.record_failure(passed_ns, reason or failure_reason(error))
         self._delivery.deliver(pending, error)
 
     def _leave_if_cancelled(self, pending: PendingRequest, future: asyncio.Future[InferResponse]) -> None:
@@ -426,11 +397,3 @@ class SchedulerBase(ABC):
 def _nobody(_index: int) -> bool:
     """No caller of a batch of one has left: it came by the same call."""
     return False
-
-
-def _reason(error: BaseException) -> FailureReason:
-    if isinstance(error, CancelledError):
-        return FailureReason.CANCELED
-    if isinstance(error, DeadlineExceededError):
-        return FailureReason.REJECTED
-    return FailureReason.OTHER if isinstance(error, UnavailableError) else FailureReason.BACKEND

@@ -17,6 +17,7 @@ from naiad.core.errors import InvalidArgumentError
         ("enable_mem_arena", ["0", "1", "true", "False"], ["yes", "2"]),
         ("enable_mem_pattern", ["true"], ["on"]),
         ("session.use_device_allocator_for_initializers", ["1"], ["true"]),
+        ("session.intra_op.spin_duration_us", ["1000"], ["1e3", "-1"]),
         ("memory.enable_memory_arena_shrinkage", ["cpu:0", "cpu:0;gpu:1"], ["cpu", "tpu:0", "cpu:0;"]),
         ("cudnn_conv_algo_search", ["0", "1", "2"], ["3"]),
         ("gpu_mem_limit", ["1073741824"], ["1G"]),
@@ -39,9 +40,25 @@ def test_foreign_and_naiad_keys_are_left_to_others() -> None:
     assert list_unread(parameters) == ()
 
 
-def test_a_near_miss_and_an_unread_memory_key_are_named() -> None:
-    notes = list_unread({"intra_op_num_thread_count": "4", "memory.arena": "0", "session.x": "0"})
+def test_near_misses_and_unread_keys_of_the_engine_are_named() -> None:
+    notes = list_unread(
+        {
+            "graph_optimization_level": "1",
+            "intra_op_num_thread_count": "4",
+            "intra_op_num_threads": "4",
+            "memory.arena": "0",
+            "session.intra_op.allow_spining": "1",
+            "session.load_model_format": "ORT",
+            "session.disable_prepacking": "1",
+        }
+    )
     assert notes == (
+        "parameters 'graph_optimization_level' is not honoured: "
+        "did you mean optimization { graph { level: … } }?",
         "parameters 'intra_op_num_thread_count' is not honoured: did you mean 'intra_op_thread_count'?",
+        "parameters 'intra_op_num_threads' is not honoured: did you mean 'intra_op_thread_count'?",
         "parameters 'memory.arena' is not honoured: no such key is passed to ONNX Runtime",
+        "parameters 'session.intra_op.allow_spining' is not honoured: "
+        "did you mean 'session.intra_op.allow_spinning'?",
+        "parameters 'session.load_model_format' is not honoured: no such key is passed to ONNX Runtime",
     )

@@ -198,3 +198,8 @@ def test_threads_that_spin_are_said() -> None:
     )
     assert planned.text == "1 x 2, spin, config"
     assert "take the CPU from the server's other threads" in planned.notes[0]
+
+
+def test_a_session_of_one_thread_has_none_that_would_spin() -> None:
+    planned = layout(2, parameters={"session.intra_op.allow_spinning": "1"})
+    assert (planned.text, planned.notes) == ("2 x 1, no spin, rule", ())

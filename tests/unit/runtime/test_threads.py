@@ -27,6 +27,17 @@ def _eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
 
 
+def test_an_operators_number_is_taken_and_what_is_above_the_machine_is_said(tmp_path: Path) -> None:
+    own = tmp_path / "self"
+    own.write_text("0::/\n")
+    few, many = (read_cpu_budget(number, cgroup_root=tmp_path, proc_cgroup=own) for number in (8, 9))
+    assert few == CpuBudget(8, "--cpu-threads")
+    assert many == CpuBudget(9, "--cpu-threads, more than the 8 CPUs in this process's affinity")
+    (tmp_path / "cpu.max").write_text("150000 100000")
+    limited = read_cpu_budget(2, cgroup_root=tmp_path, proc_cgroup=own)
+    assert limited.reason == f"--cpu-threads, more than the cgroup quota of 1.50 CPUs in {tmp_path}/cpu.max"
+
+
 def budget(tmp_path: Path, groups: str, files: dict[str, str]) -> CpuBudget:
     root = tmp_path / "cgroup"
     for name, text in files.items():

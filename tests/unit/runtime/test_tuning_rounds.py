@@ -8,14 +8,22 @@ import pytest
 from support.layouts import FEEDS, ThreadTime, TimedSession, Workshop
 
 from naiad.core.errors import InternalError
+from naiad.runtime import tuning_rounds
 from naiad.runtime.tuning import Outcome, decide
 from naiad.runtime.tuning_rounds import Subject, measure, time_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 SECOND = 1_000_000_000
 MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _a_cpu_for_each_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The time here is made up, and how long the kernel let real threads wait must not come into it."""
+    monkeypatch.setattr(tuning_rounds, "_SCHEDSTAT", tmp_path / "none")
 
 
 def subject(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from naiad.config.settings.kinds import SettingsGroup
 
@@ -22,7 +22,6 @@ class ProfileSettings(SettingsGroup):
     )
     profile_model: tuple[str, ...] = Field(
         (),
-        validate_default=True,
         description="A model to profile; may be given several times, in the variable one a line.",
     )
 
@@ -32,11 +31,3 @@ class ProfileSettings(SettingsGroup):
         if folder and not Path(folder).is_dir():
             raise ValueError("it is not an existing folder")
         return folder
-
-    @field_validator("profile_model")
-    @classmethod
-    def _go_together(cls, models: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        folder = info.data.get("profile_directory")
-        if "profile_directory" in info.data and bool(models) != bool(folder):
-            raise ValueError("--profile-directory and --profile-model go together")
-        return models

@@ -37,7 +37,7 @@ class SchedulingSettings(SettingsGroup):
         250,
         ge=0,
         le=10_000,
-        description="microseconds up to which the run of a lone request happens on the event loop's thread, "
+        description="Microseconds up to which the run of a lone request happens on the event loop's thread, "
         "because the way to another one and back takes longer; only of models whose work does not depend on "
         "values; 0 for never.",
     )
