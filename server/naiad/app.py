@@ -95,6 +95,8 @@ class NaiadServer:
         limit_s = self.config.exit_timeout_secs
         log.info("draining", exit_timeout_secs=limit_s)
         deadline = time.monotonic() + limit_s
+        for each in self._front_ends:
+            each.begin_drain()
         # A load that waits for an engine goes on without: its caller is answered before the port closes.
         await asyncio.to_thread(self._engine_builder.stop)
         self.drained = await self._front_ends_closed(limit_s) and await self._instances_idle(deadline)
@@ -105,18 +107,20 @@ class NaiadServer:
         log.info("stopped")
 
     async def _front_ends_closed(self, limit_s: float) -> bool:
-        """Stop both front ends within one limit; whether every accepted call was answered.
+        """Close both front ends, which drain, within one limit; whether every accepted call was answered.
 
         Neither port closes before the last call of the other is answered: a probe is told 503 until then.
         """
-        front_ends = [each for each in (self._grpc, self._http) if each is not None]
-        for each in front_ends:
-            each.begin_drain()
+        front_ends = self._front_ends
         answered = all(await asyncio.gather(*(each.answered(limit_s) for each in front_ends)))
         if not answered:
             self._log_timeout()
         await asyncio.gather(*(each.close() for each in front_ends))
         return answered
+
+    @property
+    def _front_ends(self) -> list[GrpcServer | HttpServer]:
+        return [each for each in (self._grpc, self._http) if each is not None]
 
     async def _instances_idle(self, deadline: float) -> bool:
         """Wait for what still runs though its callers have left; False if it outlasts the exit timeout."""
@@ -229,6 +233,7 @@ class NaiadServer:
         if tuner is not None:
             tuner.serving = True
         self._log_budget()
+        self._log_profiles()
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
                 f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why, "
@@ -276,6 +281,13 @@ class NaiadServer:
             decode_threads=self._decode_threads,
             models=self.manager.layouts(),
         )
+
+    def _log_profiles(self) -> None:
+        """Name models that are to be profiled and are not there; in modes other than none they may come."""
+        missing = sorted({*self.config.profile_model} - {*self.manager.model_names()})
+        if missing and self.config.model_control_mode == "none":
+            detail = f"no model of --profile-model={', '.join(missing)} is in the repository"
+            log.warning("nothing to profile", detail=detail, who="operator")
 
     def _face_plane(self, dataplane: DataPlane) -> FacePlane:
         config = self.config

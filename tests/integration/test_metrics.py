@@ -258,7 +258,7 @@ async def test_a_head_without_end_is_refused(simple: Path) -> None:
                 writer.write(b"a: b\r\n" * 10_000)
                 await writer.drain()
         assert b"HTTP/1.1 431" in await reader.read()
-        writer.close()
+        await abort(writer)
 
 
 async def test_connections_that_ask_nothing_do_not_keep_a_scraper_out(
@@ -274,4 +274,11 @@ async def test_connections_that_ask_nothing_do_not_keep_a_scraper_out(
             await reader.read()  # until it is closed
         assert (await ask(port))[0] == HTTPStatus.OK
         for _, writer in held:
-            writer.close()
+            await abort(writer)
+
+
+async def abort(writer: asyncio.StreamWriter) -> None:
+    """Close the connection and its socket, whatever is still to be written."""
+    writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()

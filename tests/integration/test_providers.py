@@ -74,20 +74,21 @@ async def test_a_model_for_a_gpu_runs_on_the_cpu_with_one_warning(tmp_path: Path
     assert said == [("naiad-execution-providers", CPU), ("naiad-fallback", sentence)]
 
 
-async def test_each_provider_of_an_accelerated_model_is_named_once(tmp_path: Path) -> None:
+async def test_the_providers_of_an_accelerated_model_are_named_in_one_warning(tmp_path: Path) -> None:
     add_model(tmp_path, "simple", add_sub(), ADD_SUB_CONFIG + TWO_INSTANCES + ACCELERATOR.format("tensorrt"))
     with capture_logs() as log:
         async with server(tmp_path) as running:
             assert await adds(running)
             [serving] = running.manager.ready_versions("simple")
             assert serving.execution_providers == (CPU,)
-    assert [sentence.split(" ")[0] for sentence in warnings_of(log)] == [TENSORRT, CUDA]
+    [sentence] = warnings_of(log)
+    assert sentence.startswith(f"{TENSORRT} and {CUDA} are not used by 'simple': ")
 
 
-async def test_a_repository_for_gpus_serves_on_the_cpu_with_one_line_a_model_and_provider(
+async def test_a_repository_for_gpus_serves_on_the_cpu_with_one_line_a_model(
     tmp_path: Path,
 ) -> None:
-    """Whatever else the configs say for a GPU: each line names the model, the provider and who has to act."""
+    """Whatever else the configs say for a GPU: each line names the model, the providers and who has to act."""
     for_cuda = (
         'parameters { key: "naiad.batch_buckets" value { string_value: "1,8" } }\n'
         'parameters { key: "naiad.gpu_lanes" value { string_value: "2" } }\n'
@@ -106,8 +107,12 @@ async def test_a_repository_for_gpus_serves_on_the_cpu_with_one_line_a_model_and
     )
     warned = [line for line in log if line["log_level"] == "warning"]
     assert {line["who"] for line in warned} == {"operator"}
-    told = sorted((line["model"], line["detail"].split(" ")[0]) for line in warned)
-    assert told == [("engine/1", CUDA), ("engine/1", TENSORRT), ("simple/1", CUDA), ("tuned/1", CUDA)]
+    told = sorted((line["model"], line["detail"].partition(" not used by ")[0]) for line in warned)
+    assert told == [
+        ("engine/1", f"{TENSORRT} and {CUDA} are"),
+        ("simple/1", f"{CUDA} is"),
+        ("tuned/1", f"{CUDA} is"),
+    ]
     notes = [
         line["detail"] for line in log if line["event"] == "model prepared" and line["model"] == "tuned/1"
     ]

@@ -78,14 +78,19 @@ def ask_server(url: str, name: str) -> LiveModel:
     """Ask a server for everything.
 
     Args:
-        url: the host and port of its gRPC service, without TLS.
+        url: HOST:PORT of its gRPC service, without TLS; `grpc://` before it is allowed, as in `naiad health`.
         name: the model's.
 
     Raises:
         NotFoundError: the server has no such model that is ready.
         UnavailableError: it does not answer.
-        InvalidArgumentError: it refuses to say.
+        InvalidArgumentError: it refuses to say, or `url` is of another protocol.
     """
+    url = url.removeprefix("grpc://")
+    if "://" in url:
+        raise InvalidArgumentError(
+            f"--url={url} should be HOST:PORT or grpc://HOST:PORT, of the gRPC service"
+        )
     # A proxy of the environment has no part in it: what is asked for is the server at this address.
     with grpc.insecure_channel(url, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

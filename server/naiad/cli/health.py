@@ -103,11 +103,13 @@ def default_url(environment: Mapping[str, str]) -> str:
     """Where the server of these NAIAD_ variables listens: for HTTP, or for gRPC if HTTP is off.
 
     Raises:
-        InvalidArgumentError: the variables let it take any free port.
+        InvalidArgumentError: the variables let it take any free port, or name none.
     """
     scheme = "grpc" if environment.get("NAIAD_ALLOW_HTTP", "").strip().lower() in _OFF else "http"
     variable = f"NAIAD_{scheme.upper()}_PORT"
     port = environment.get(variable, "").strip() or str(DEFAULT_PORTS[scheme])
+    if not (port.isascii() and port.isdigit()):
+        raise InvalidArgumentError(f"{variable}={port} should be the number of a port")
     if port == "0":
         raise InvalidArgumentError(f"{variable}=0 takes any free port: say which it is with --url")
     address = environment.get(f"NAIAD_{scheme.upper()}_ADDRESS", "").strip()
@@ -135,8 +137,12 @@ def _ask_http(question: Question) -> None:
         connection.request("GET", path, headers=question.headers)
         answer = connection.getresponse()
         body = answer.read(_MOST_OF_A_REASON_BYTES)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         raise UnavailableError(f"{question.server} does not answer: {error}") from None
+    except http.client.HTTPException:  # its text is what came, such as gRPC's binary frames
+        raise UnavailableError(
+            f"{question.server} does not answer in HTTP: a gRPC port is asked by grpc://HOST:PORT"
+        ) from None
     finally:
         connection.close()
     if answer.status != http.HTTPStatus.OK:

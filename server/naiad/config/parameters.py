@@ -56,7 +56,7 @@ SESSION_ENTRIES = {
     "session.qdqisint8allowed": _SWITCH,
     "session.x64quantprecision": _SWITCH,
 }
-"""ONNX Runtime's session settings that a config may make, and their values; Triton reads the first one alone."""
+"""ONNX Runtime's session settings that a config may make, and their values; Triton reads the first alone."""
 
 _OTHER_NAMES = {
     "intra_op_num_threads": "'intra_op_thread_count'",

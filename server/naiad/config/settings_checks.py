@@ -29,7 +29,8 @@ def check_settings(config: ServerConfig) -> None:
 
     Raises:
         InvalidArgumentError: nothing would listen, two services would on one address and port, `load_model`
-            without explicit mode, half of what profiles need, or a certificate or key that is missing or cannot be read.
+            without explicit mode, half of what profiles need, or a certificate or key that is missing or
+            cannot be read.
     """
     if not (config.allow_grpc or config.allow_http):
         raise InvalidArgumentError("nothing to serve: --allow-grpc and --allow-http are both false")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from naiad.config.normalize import ONNX_BACKEND, ONNX_FILENAME, ONNX_PLATFORM
 from naiad.config.reader import config_file
+from naiad.config.runtime_keys import RUNTIME_KEYS
 from naiad.config.support import FIELDS
 from naiad.core.errors import NaiadError, UnsupportedError
 from naiad.core.tensors import WILDCARD
@@ -162,6 +163,8 @@ def _graph(facts: Facts, error: NaiadError) -> str:
 
 
 def _fit(facts: Facts, error: NaiadError) -> str:
+    if any(key in error.message for key in RUNTIME_KEYS):
+        return f"correct that parameter in {facts.config_path}, or remove it"
     if "naiad." in error.message:
         return _vision(facts, error)
     fixed = fixed_tensors(facts.inputs, facts.outputs, facts.optional)

@@ -31,6 +31,7 @@ from naiad.lifecycle.loading import check_gpus, class_labels, vision_model
 from naiad.lifecycle.version_plan import plan_version
 from naiad.repository.layout import find_folder, level_hint, model_file, scan
 from naiad.repository.version_policy import select_versions
+from naiad.runtime.cuda.settings import read_cuda_settings
 from naiad.runtime.layout import plan_instances
 from naiad.runtime.loader import inspect_version
 from naiad.runtime.providers import plan_providers
@@ -174,6 +175,7 @@ class Inspector:
             config, available=self._environment.available, gpu_count=self._environment.gpu_count
         )
         plan_instances(config, providers, self._budget)
+        read_cuda_settings(config)
         facts.stage = Stage.GRAPH
         inspected = inspect_version(
             facts.file,

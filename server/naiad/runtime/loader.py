@@ -20,7 +20,7 @@ from naiad.runtime.layout import MeasuredLayout, is_open, plan_instances
 from naiad.runtime.loaded import InspectedVersion, LoadedVersion
 from naiad.runtime.onnx_session import open_session
 from naiad.runtime.places import RunPlace, run_places
-from naiad.runtime.profiling import profile_prefix
+from naiad.runtime.profiling import profile_notes, profile_prefix
 from naiad.runtime.providers import TENSORRT, plan_providers
 from naiad.runtime.tensorrt.version import (
     ModelSource,
@@ -317,8 +317,8 @@ class _Loader:
         removed = len(self._prepared.removed)
         prepared = f"took {removed} initializers off the graph inputs so that constants fold"
         unused = () if self.plan.on_gpu else list_unused(self._config)
-        own = (*self.layout.notes, *self._gpu_notes, *self.engine.notes)
-        return (*([prepared] if removed else ()), *own, *unused)
+        own = (*self.layout.notes, *self._gpu_notes, *self.engine.notes, *unused)
+        return (*([prepared] if removed else ()), *own, *profile_notes(self._profiles, self._config.name))
 
     def start_engine(self, engines: EngineService | None, warm: _Warm) -> dict[Session, Session]:
         """Ask for TensorRT's engine; what each session that serves is to be replaced with."""

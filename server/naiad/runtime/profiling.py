@@ -29,3 +29,12 @@ def profile_prefix(profiles: Profiles | None, model: str, file: Path, instance: 
     if profiles is None or model not in profiles.models:
         return None
     return profiles.folder / f"{model}-{file.parent.name}-{instance}"
+
+
+def profile_notes(profiles: Profiles | None, model: str) -> tuple[str, ...]:
+    """A sentence on the model's profile, if it has one."""
+    if profiles is None or model not in profiles.models:
+        return ()
+    return (
+        f"its runs are profiled, which slows them down: {profiles.folder} has the file once it is unloaded",
+    )

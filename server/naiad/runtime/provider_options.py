@@ -56,7 +56,7 @@ _FORMS = {
     "use_tf32": _SWITCH,
     "fuse_conv_bias": _SWITCH,
 }
-"""What the engine reads of an option's value. It says so on a machine with a GPU only, and not of which model."""
+"""How the engine wants these written. It says so on a machine with a GPU only, and not of which model."""
 
 # Older configs set these in `parameters`, by number.
 _CUDA_PARAMETER_VALUES: dict[str, dict[str, str]] = {

@@ -56,7 +56,7 @@ def read_session_settings(config: ModelConfig) -> SessionSettings:
         memory_arena=_choice(parameters, "enable_mem_arena", _FLAGS, default=True),
         memory_pattern=_choice(parameters, "enable_mem_pattern", _FLAGS, default=None),
         optimization=_OPTIMIZATION_LEVELS.get(config.graph_level or 0, _ALL_OPTIMIZATIONS),
-        entries={key: _entry(key, value) for key, value in sorted(parameters.items()) if key in SESSION_ENTRIES},
+        entries={key: _entry(key, parameters[key]) for key in sorted(parameters.keys() & SESSION_ENTRIES)},
         arena_shrinkage=parameters.get("memory.enable_memory_arena_shrinkage") or None,
     )
 

@@ -62,7 +62,7 @@ def read_cpu_budget(
     fraction, and the event loop needs the rest.
 
     Args:
-        override: the operator's own number; it is taken as it is, and the reason says if it is more than there is.
+        override: the operator's own number; it is taken as it is, and the reason says whether it is too many.
         cgroup_root: where the cgroup file systems are mounted.
         proc_cgroup: the file that names this process's groups.
 

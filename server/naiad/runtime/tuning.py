@@ -148,10 +148,11 @@ def _disturbed(outcome: Outcome) -> Iterator[str]:
         return
     low, high = (f"{extreme(each.delayed for each in disturbed):.0%}" for extreme in (min, max))
     layouts = list_layouts([each.instances for each in disturbed], outcome.threads)
-    verb, whose = ("does", "its") if len(disturbed) == 1 else ("do", "their")
+    one = len(disturbed) == 1
     yield (
-        f"the measurement{'s' * (len(disturbed) > 1)} of {layouts} {verb} not count: other work held {whose} callers up for "
-        f"{low if low == high else f'{low} to {high}'} of the time"
+        f"the measurement{'' if one else 's'} of {layouts} {'does' if one else 'do'} not count: other work "
+        f"held {'its' if one else 'their'} callers up for {low if low == high else f'{low} to {high}'} "
+        "of the time"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from rich.console import Console
 from support.onnx_models import add_sub
 from support.repositories import ADD_SUB_CONFIG, add_model
@@ -81,8 +82,17 @@ def test_it_must_be_told_where_the_model_is() -> None:
     assert "--model-repository=DIR or --url=HOST:PORT" in str(result.exception)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://127.0.0.1:8000"])
+def test_a_url_of_another_protocol_is_refused_by_name(url: str) -> None:
+    result = explain("m", f"--url={url}")
+    assert result.exit_code == 1
+    assert (
+        str(result.exception) == f"--url={url} should be HOST:PORT or grpc://HOST:PORT, of the gRPC service"
+    )
+
+
 def test_a_server_that_does_not_answer_is_named() -> None:
-    result = explain("m", "--url=127.0.0.1:1")
+    result = explain("m", "--url=grpc://127.0.0.1:1")
     assert isinstance(result.exception, UnavailableError)
     assert str(result.exception).startswith("the server at 127.0.0.1:1 does not answer")
 

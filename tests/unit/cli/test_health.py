@@ -55,6 +55,15 @@ async def test_a_server_that_lives_is_told_from_one_that_is_ready(
         assert about_model.endswith(" is not ready: 400 Bad Request, Model version not ready")
 
 
+async def test_a_grpc_port_asked_over_http_is_told_without_its_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with server(tmp_path) as running:
+        assert await _in_thread(f"--url=http://{address(running)}") == 1
+    told = capsys.readouterr().err
+    assert told.endswith(" does not answer in HTTP: a gRPC port is asked by grpc://HOST:PORT\n")
+
+
 async def test_headers_open_a_restricted_health_endpoint(tmp_path: Path) -> None:
     async with server(tmp_path, http_restricted_api=("health:key=secret",)) as running:
         url = f"--url=http://{http_address(running)}"

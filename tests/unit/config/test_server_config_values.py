@@ -38,16 +38,11 @@ _ITEMS = {
 }
 """Lists whose items are checked."""
 
-_BESIDE = {"profile_model": {"NAIAD_PROFILE_DIRECTORY": "."}}
-"""What a list needs beside it."""
-
 
 def test_every_list_can_be_given_in_the_environment() -> None:
     for field in filter(is_list, ServerConfig.model_fields):
         item = _ITEMS.get(field, "x")
-        read = server_config(
-            {"model_repository": ["/a"]}, {f"NAIAD_{field.upper()}": item} | _BESIDE.get(field, {})
-        )
+        read = server_config({"model_repository": ["/a"]}, {f"NAIAD_{field.upper()}": item})
         if field != "model_repository":
             assert getattr(read, field) == (item,)
 

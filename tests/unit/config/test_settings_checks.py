@@ -78,6 +78,18 @@ def test_models_are_named_in_explicit_mode_only(mode: str) -> None:
     check_settings(config(load_model=["a", "b"], model_control_mode="explicit"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"profile_directory": "."}, "--profile-directory needs --profile-model beside it"),
+        ({"profile_model": ["m"]}, "--profile-model needs --profile-directory beside it"),
+    ],
+)
+def test_profiles_need_a_folder_and_a_model(flags: dict[str, Any], words: str) -> None:
+    assert refusal(**flags) == words
+    check_settings(config(profile_directory=".", profile_model=["m"]))
+
+
 def test_tls_needs_its_files_there_and_readable(tmp_path: Path) -> None:
     cert, key, root = (tmp_path / name for name in ("cert.pem", "key.pem", "root.pem"))
     assert refusal(grpc_use_ssl="true") == "--grpc-use-ssl needs --grpc-server-cert, a PEM file"

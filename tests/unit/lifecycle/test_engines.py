@@ -64,7 +64,9 @@ def test_what_cannot_be_built_says_why_and_the_others_go_on(tmp_path: Path) -> N
     assert (broken.model, broken.state) == ("a_broken/1", "failed")
     assert (wrong.model, wrong.is_built) == ("b_wrong", False)
     assert "must be non-negative" in wrong.reason
-    assert here.reason.startswith(f"{TENSORRT} and {CUDA} are not used by 'c_here': this onnxruntime has neither")
+    assert here.reason.startswith(
+        f"{TENSORRT} and {CUDA} are not used by 'c_here': this onnxruntime has neither"
+    )
 
 
 def test_only_an_engine_that_serves_is_built() -> None:

@@ -75,6 +75,16 @@ BROKEN = {
         Stage.INSTANCES,
         "correct instance_group, optimization or parameters",
     ),
+    "lanes": (
+        'parameters { key: "naiad.gpu_lanes" value { string_value: "9" } }',
+        Stage.INSTANCES,
+        "correct instance_group, optimization or parameters",
+    ),
+    "buckets": (
+        'parameters { key: "naiad.batch_buckets" value { string_value: "4,2" } }',
+        Stage.FIT,
+        "correct that parameter in {folder}/config.pbtxt, or remove it",
+    ),
     "dims": (ADD_SUB_CONFIG.replace("dims: [ 16 ]", "dims: [ 8 ]"), Stage.FIT, "say what the graph has"),
     "parameter": ('parameters { key: "naiad.tusk" value { } }', Stage.FIT, "correct the naiad.… parameters"),
 }

@@ -16,7 +16,7 @@ from naiad.config.server_config import server_config
 from naiad.core.errors import InvalidArgumentError
 from naiad.runtime.loader import load_version
 from naiad.runtime.ort_environment import OrtEnvironment
-from naiad.runtime.profiling import Profiles
+from naiad.runtime.profiling import Profiles, profile_notes
 from naiad.runtime.providers import CPU
 from naiad.runtime.threads import CpuBudget
 
@@ -78,20 +78,13 @@ def test_no_other_model_is_profiled(tmp_path: Path) -> None:
     assert list((tmp_path / "profiles").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (
-            {"profile_model": ["m"]},
-            "--profile-model=m: .*--profile-directory and --profile-model go together",
-        ),
-        ({"profile_directory": "."}, "--profile-directory and --profile-model go together"),
-        ({"profile_directory": "missing", "profile_model": ["m"]}, "--profile-directory=missing: .*existing"),
-    ],
-)
-def test_the_flags_go_together_and_name_what_is_wrong(
-    flags: dict[str, object], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidArgumentError, match=told):
-        server_config({"model_repository": [tmp_path], **flags}, {})
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"--profile-directory=\S+/missing: it is not an existing"):
+        server_config({"model_repository": [tmp_path], "profile_directory": f"{tmp_path}/missing"}, {})
+
+
+def test_what_is_profiled_says_so_and_where(tmp_path: Path) -> None:
+    profiles = Profiles(tmp_path, frozenset({"adds"}))
+    assert profile_notes(None, "adds") == profile_notes(profiles, "subtracts") == ()
+    (sentence,) = profile_notes(profiles, "adds")
+    assert str(tmp_path) in sentence

@@ -61,7 +61,9 @@ def test_cuda_deprecated_parameter_out_of_range(key: str, value: str) -> None:
     ],
 )
 def test_a_wrong_cuda_option_is_refused_on_every_machine(key: str, value: str, expected: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"CUDA parameter '{key}' is '{value}', expected {expected}"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"CUDA parameter '{key}' is '{value}', expected {expected}"
+    ):
         cuda_options({key: value}, {}, gpu=0)
 
 

@@ -75,9 +75,7 @@ def test_callers_that_got_no_cpu_prove_nothing() -> None:
 
 def test_several_disturbed_measurements_are_one_sentence() -> None:
     """A thread can have waited for longer than it is known to have run: more than all of the time is none."""
-    disturbed = outcome(
-        challenge(2, 1.0, 1.0, delayed=0.5), challenge(1, 1.0, 1.0, delayed=1.4), threads=4
-    )
+    disturbed = outcome(challenge(2, 1.0, 1.0, delayed=0.5), challenge(1, 1.0, 1.0, delayed=1.4), threads=4)
     assert decide(disturbed).reason.endswith(
         "; the measurements of 2 x 2 and 1 x 4 do not count: "
         "other work held their callers up for 50% to 100% of the time"
