@@ -286,6 +286,7 @@ class SchedulerBase(ABC):
         pending.waiting = False
         work = partial(self._executors[instance].execute, requests=(pending.feed,), left=_nobody)
         (execution,) = instance.run_here(work)
+        self._statistics.inline_runs += 1
         self._delivery.expect((pending,))  # not before: what is raised here is never delivered
         if is_measured:
             pace.ran_inline(thread_time_ns() - before_ns)

@@ -116,9 +116,10 @@ class VersionStatistics:
 
     The five `…_counts` are histograms over `LATENCY_BOUNDS_NS`, one count a bucket and a last one for what is
     longer: of answered requests (`request`, `queue`) and of executions (`compute_…`), where a batch of eight
-    counts once. `batch_reasons` counts executions by why their batch was formed, `padding_rows` the rows of
-    their batches that no request filled. `first_response` and `summaries` are None unless they are asked for,
-    `cache` unless whoever gave the version a response cache has set it.
+    counts once. `batch_reasons` counts executions by why their batch was formed, `inline_runs` those on the
+    event loop's thread, `padding_rows` the rows of their batches that no request filled. `first_response` and
+    `summaries` are None unless they are asked for, `cache` unless whoever gave the version a response cache
+    has set it.
     """
 
     __slots__ = (
@@ -140,6 +141,7 @@ class VersionStatistics:
         "failures",
         "first_response",
         "inference_count",
+        "inline_runs",
         "last_inference_ms",
         "padding_rows",
         "queue_counts",
@@ -179,6 +181,7 @@ class VersionStatistics:
         self.cache: CacheStatistics | None = None
         self.terminated_count = 0
         self.padding_rows = 0
+        self.inline_runs = 0
         self.wasted_items = 0
         self.wasted_ns = 0
         self._success_count = 0

@@ -72,7 +72,7 @@ async def test_requests_in_a_row_are_answered_as_they_are_submitted_and_counted_
         answers = [running.submit(request(number)) for number in range(3)]
         assert [value(answer) for answer in answers] == [0, 2, 4]
         assert {answer.result().batch_reason for answer in answers} == {"idle"}
-        assert (statistics.inference_count, statistics.execution_count) == (3, 3)
+        assert (statistics.inference_count, statistics.execution_count, statistics.inline_runs) == (3, 3, 3)
         assert (running.busy, running.queued) == (0, 0)
         await asyncio.wait_for(running.drain(), 5)
 

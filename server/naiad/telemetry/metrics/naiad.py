@@ -80,6 +80,7 @@ def _add_version(families: Families, view: VersionView) -> None:
     items = sum(size * row.compute_infer.count for size, row in counted.batches.items())
     families.histogram("naiad_batch_size", labels, _BATCHES, _batch_counts(counted.batches), items)
     families.add("naiad_padding_rows_total", labels, counted.padding_rows)
+    families.add("naiad_inline_runs_total", labels, counted.inline_runs)
     for why, count in counted.batch_reasons.items():
         families.add("naiad_batches_total", model_labels(view, reason=why), count)
     families.add("naiad_queue_size", labels, view.queued)

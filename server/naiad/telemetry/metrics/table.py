@@ -314,6 +314,13 @@ NAIAD_METRICS = (
         "Rows of executions that no request filled.",
         "up to a GPU's batch bucket, or of a sequence model's idle rows",
     ),
+    MetricSpec(
+        "naiad_inline_runs_total",
+        COUNTER,
+        _MODEL,
+        "Executions on the event loop's thread.",
+        "of lone requests of models that run shortly (`--max-inline-run-us`)",
+    ),
     MetricSpec("naiad_queue_size", GAUGE, _MODEL, "Requests that wait for an instance."),
     MetricSpec("naiad_instances", GAUGE, _MODEL, "Instances of the model version."),
     MetricSpec("naiad_instances_busy", GAUGE, _MODEL, "Instances that run a batch now."),

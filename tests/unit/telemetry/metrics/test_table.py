@@ -31,6 +31,7 @@ OTHER_UNITS = {
 UNITLESS = {
     "naiad_batch_size",
     "naiad_padding_rows_total",
+    "naiad_inline_runs_total",
     "naiad_queue_size",
     "naiad_instances",
     "naiad_instances_busy",
