@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,10 +32,25 @@ def test_a_call_longer_than_the_window_still_has_a_latency() -> None:
     assert window.latencies_us == [4_000]
 
 
-def test_cpu_time_of_a_process_is_read() -> None:
-    """This process's own and its ended children's, known from elsewhere too; the kernel counts in ticks of 10 ms."""
-    reading = read(os.getpid())
-    used_s = sum(os.times()[:4])
+_BUSY = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+sum(range(3_000_000))
+print(sum(os.times()[:4]), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_cpu_time_of_a_process_and_its_children_is_read() -> None:
+    """Of one that tells its own; the kernel counts in ticks of 10 ms."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as busy:
+        assert busy.stdout is not None
+        used_s = float(busy.stdout.readline())
+        reading = read(busy.pid)
+        busy.communicate()
+    assert used_s > 0.05
     assert reading.other_cpu / 1e9 == pytest.approx(used_s, abs=0.05)
 
 
