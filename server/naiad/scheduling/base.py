@@ -85,9 +85,8 @@ class SchedulerBase(ABC):
         self._admission: Admission | None = None
         self._pace: InlinePace | None = None
         self._gate: InstanceGate[Instance] | None = None
-        self._dispatched_ns = 0
+        self._dispatched_ns = self._timer_ns = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = 0
         self._closing = False
         self._drained = asyncio.Event()
 
@@ -290,6 +289,7 @@ class SchedulerBase(ABC):
         self._delivery.expect((pending,))  # not before: what is raised here is never delivered
         if is_measured:
             pace.ran_inline(thread_time_ns() - before_ns)
+        pace.lasted(execution.end_ns - execution.start_ns)
         self._answer(execution, iter((pending,)), reason, instance.name, 0)
 
     def _is_not_rerun(self, rows: Sequence[PendingRequest | InferRequest], index: int) -> bool:

@@ -8,6 +8,9 @@ _SAMPLES = 16
 _WEIGHT = 8
 """Of the moving average of inline runs: an eighth for the newest."""
 
+_SELDOM = 256
+"""Of so many inline runs whose length by the clock shows nothing, one is measured."""
+
 _FIRST_PAUSE = 1_024
 """Runs on threads after inline runs were found to be long; twice as many the next time."""
 
@@ -27,7 +30,7 @@ class InlinePace:
     time of the thread that they hold up. Used on the event loop's thread.
     """
 
-    __slots__ = ("_average_ns", "_max_ns", "_pause", "_runs", "_shortest_ns", "inline")
+    __slots__ = ("_average_ns", "_lasted_long", "_max_ns", "_pause", "_runs", "_shortest_ns", "inline")
 
     def __init__(self, max_ns: int) -> None:
         """Start with runs on threads.
@@ -38,6 +41,7 @@ class InlinePace:
         self.inline = False
         self._max_ns = max_ns
         self._average_ns = 0
+        self._lasted_long = False
         self._shortest_ns = _NEVER_NS
         self._runs = 0
         self._pause = _SAMPLES
@@ -57,9 +61,16 @@ class InlinePace:
             self._runs, self._shortest_ns = 0, _NEVER_NS
 
     def measures_next(self) -> bool:
-        """Whether the next inline run is to be measured: the first ones are, then one of some."""
+        """Whether the CPU time of the next inline run is to be measured, which may take longer than the run.
+
+        That of the first ones is, of each after one that lasted long, and of one of some.
+        """
         self._runs += 1
-        return self._runs <= _SAMPLES or not self._runs % _WEIGHT
+        return self._lasted_long or self._runs <= _SAMPLES or not self._runs % _SELDOM
+
+    def lasted(self, ns: int) -> None:
+        """An inline run took so long by the clock, waits included."""
+        self._lasted_long = ns > self._max_ns
 
     def ran_inline(self, ns: int) -> None:
         """One request ran on the event loop's thread, which it took `ns` of CPU time."""

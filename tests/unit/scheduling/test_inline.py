@@ -23,6 +23,7 @@ def runs_inline(pace: InlinePace, ns: int, limit: int = 1_000) -> int:
             return count
         if pace.measures_next():
             pace.ran_inline(ns)
+        pace.lasted(ns)
     return limit
 
 
@@ -77,3 +78,16 @@ def test_a_single_run_on_a_thread_does_not_end_a_series_of_short_inline_runs() -
     runs_inline(pace, SHORT, 500)
     pace.ran_on_thread(LONG)
     assert pace.inline
+
+
+def test_cpu_time_is_asked_for_seldom_while_runs_are_short_by_the_clock_and_always_after_a_long_one() -> None:
+    pace = InlinePace(MAX_NS)
+    runs_on_threads(pace, SHORT)
+    runs_inline(pace, SHORT, 100)
+    asked = []
+    for _ in range(1_024):
+        asked.append(pace.measures_next())
+        pace.lasted(SHORT)
+    assert sum(asked) == 4
+    pace.lasted(LONG)
+    assert pace.measures_next()
