@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bench.cases import Case
 from bench.meter import tree_cpu_ns, tree_memory_mib
 from bench.peer_repositories import triton_config
 from bench.peers import Environment, NotThereError
-from bench.targets import Peer, check_answer
+from bench.targets import Peer, check_answer, empty_peer, executions
 from rich.console import Console
 from support.onnx_models import add_sub
 from support.repositories import add_model
@@ -26,6 +27,8 @@ from naiad.core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bench.targets import Target
 
 
 def peer(tmp_path: Path, program: str) -> Peer:
@@ -76,6 +79,26 @@ async def test_an_answer_is_compared_value_by_value(tmp_path: Path) -> None:
     assert found[0] == ""
     assert "output 'OUTPUT0' differs" in found[1]
     assert "output 'OUTPUT9' has not 16 values" in found[2]
+
+
+async def test_the_empty_server_gives_naiads_answer_and_counts(tmp_path: Path) -> None:
+    add_model(tmp_path / "repository", "add_sub", add_sub(), config="max_batch_size: 8")
+    numbers = np.arange(16, dtype=np.int32).reshape(1, 16)
+    for name in ("INPUT0", "INPUT1"):
+        numbers.tofile(tmp_path / name)
+    inputs: dict[str, tuple[str, tuple[int, ...]]] = dict.fromkeys(("INPUT0", "INPUT1"), ("int32", (1, 16)))
+    case = Case("add_sub", "n", "add_sub", "", inputs, str(tmp_path))
+    np.savez(tmp_path / "right.npz", OUTPUT0=numbers * 2, OUTPUT1=numbers * 0)
+
+    def ask(naiad: str) -> tuple[str, tuple[int, int]]:
+        """What is wrong with its answer, and what it has counted."""
+        target = cast("Target", SimpleNamespace(address=naiad))
+        with empty_peer(tmp_path / "empty", tmp_path / "empty.log", [case], target) as empty:
+            wrong = check_answer(empty.address, case, tmp_path / "right.npz")
+            return wrong, executions(empty.address, case)
+
+    async with server(tmp_path / "repository") as running:
+        assert await asyncio.to_thread(ask, address(running)) == ("", (1, 1))
 
 
 async def _checked(server_address: str, case: Case, expected: Path) -> str:
