@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    GenericHandler = grpc.GenericRpcHandler[Any, Any]
+    ServiceHandler = grpc.ServiceRpcHandler[Any, Any]
     Behavior = Callable[..., Any]
 
 Parsed = TypeVar("Parsed", bound=Message)
@@ -60,7 +60,7 @@ class DecodingServer:
     def __init__(self, server: Any) -> None:
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: Iterable[GenericHandler]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Iterable[ServiceHandler]) -> None:
         """Register handlers that are asked by name."""
         self._server.add_generic_rpc_handlers(tuple(map(_DecodingHandler, handlers)))
 
@@ -68,12 +68,16 @@ class DecodingServer:
         """Nothing: the same handlers have been registered by name."""
 
 
-class _DecodingHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+class _DecodingHandler(grpc.ServiceRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
     """A service's handlers, each `decoded` when it is first asked for."""
 
-    def __init__(self, inner: GenericHandler) -> None:
+    def __init__(self, inner: ServiceHandler) -> None:
         self._inner = inner
         self._decoded: dict[str, Any] = {}
+
+    def service_name(self) -> str:
+        """The service's full name."""
+        return str(self._inner.service_name())
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The method's handler; None for a method of another service."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf import descriptor_pool
 from support.grpc_front import register_echo
 
 from naiad.core.errors import InvalidArgumentError
@@ -104,9 +105,9 @@ class Recorder:
 
     def add_generic_rpc_handlers(self, handlers: tuple[grpc.ServiceRpcHandler[Any, Any], ...]) -> None:
         self.services |= {handler.service_name() for handler in handlers}
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self.paths |= {f"/{service}/{method}" for method in handlers}
+        for service in self.services:
+            methods = descriptor_pool.Default().FindServiceByName(service).methods
+            self.paths |= {f"/{service}/{method.name}" for method in methods}
 
 
 def test_every_registered_method_has_a_category_and_no_category_is_for_nothing() -> None:
