@@ -32,7 +32,7 @@ def read(pid: int | None = None) -> Reading:
 
 def tree_cpu_ns(pid: int) -> int:
     """CPU time of a process and its descendants, also those that have ended; 0 for a process that is gone."""
-    return sum(_cpu_ns(each) for each in _tree(pid))
+    return sum(_cpu_ns(each) for each in tree(pid))
 
 
 def tree_memory_mib(pid: int) -> float:
@@ -41,14 +41,15 @@ def tree_memory_mib(pid: int) -> float:
     Pages that several processes share count once, in parts (PSS): the workers of one server map the same
     libraries.
     """
-    return sum(_pss_kib(each) for each in _tree(pid)) / 1024
+    return sum(_pss_kib(each) for each in tree(pid)) / 1024
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
     yield pid
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in _text(path).split():
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _cpu_ns(pid: int) -> int:

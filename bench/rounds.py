@@ -94,6 +94,9 @@ class Bench:
 
     def round(self, number: int) -> Iterator[str]:
         """Measure everything once; yields the name of each series before it is measured."""
+        for steps in (steps for plan in self._plans for steps in plan.steps):
+            for step in steps:
+                step.target.pause()
         bare_rate = 1.0
         for plan in self._plans:
             for series, batch in plan.bare:
@@ -121,12 +124,15 @@ class Bench:
         return _window_sample(window)
 
     def _step(self, step: Step, number: int, window_s: float) -> None:
+        step.target.resume()
         try:
             step.series.samples[number] = self._measured(step, number, window_s)
         except (StepError, PerfError, UnavailableError) as error:
             step.series.failures.append(str(error))
         except InferenceServerException as error:
             step.series.failures.append(f"no statistics: {error.message()}"[:200])
+        finally:
+            step.target.pause()
 
     def _measured(self, step: Step, number: int, window_s: float) -> Sample:
         failure = step.target.ended() or self.wrong.get((step.target.name, step.case.model))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import tritonclient.grpc as triton
+from bench.meter import tree
 from bench.peer_repositories import write_mlserver_models, write_triton_repository
 from bench.peers import MLSERVER, TRITON
 from bench.processes import ROOT, Server
@@ -59,6 +60,14 @@ class Target(Protocol):
         """Why it is not there any more; nothing while it runs."""
         ...
 
+    def pause(self) -> None:
+        """Stop its processes where they are: some servers keep CPUs busy while nobody asks them anything."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
 
 class NaiadTarget:
     """`naiad serve` with its default settings, and shared memory regions allowed."""
@@ -75,6 +84,7 @@ class NaiadTarget:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.resume()  # who is stopped hears no other signal
         self._server.__exit__()
 
     def serves(self, case: Case) -> bool:
@@ -89,6 +99,14 @@ class NaiadTarget:
     def ended(self) -> str:
         """Why it is not there any more."""
         return self._server.ended()
+
+    def pause(self) -> None:
+        """Stop the process where it is."""
+        _signal_tree(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        _signal_tree(self.pid, signal.SIGCONT)
 
 
 class Peer:
@@ -136,6 +154,7 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.resume()  # who is stopped hears no other signal
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(_STOP_LIMIT_S)
@@ -160,6 +179,14 @@ class Peer:
         """Why it is not there any more."""
         code = self._process.poll()
         return "" if code is None else f"ended with exit code {code}: see {self._log_file.name}"
+
+    def pause(self) -> None:
+        """Stop its processes where they are."""
+        _signal_tree(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        _signal_tree(self.pid, signal.SIGCONT)
 
     def _wait_until_ready(self) -> None:
         limit = time.monotonic() + _START_LIMIT_S
@@ -280,6 +307,12 @@ def _message(case: Case) -> bytes:
 
 def _names(cases: list[Case]) -> list[str]:
     return sorted({case.model for case in cases})
+
+
+def _signal_tree(pid: int, number: signal.Signals) -> None:
+    for each in tree(pid):
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -29,6 +29,10 @@ class Standing:
     def ended(self) -> str:
         return ""
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
 
 OURS = Standing("Naiad", frozenset({"unary", "stream", "shared memory", "frames"}))
 PEER = Standing("MLServer", frozenset({"unary"}))
