@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 from naiad.core.errors import UnavailableError
 from naiad.services.grpc_restrictions import METHOD_CATEGORIES
 from naiad.services.grpc_settings import CompressionLevel, GrpcSettings
-from naiad.services.grpc_transport import check_port_free, create_server, listen
+from naiad.services.grpc_transport import check_port_free, create_server
 from naiad.services.restricted import Category, parse_restrictions
 
 if TYPE_CHECKING:
@@ -113,15 +113,14 @@ async def test_another_spelling_of_a_path_is_no_way_around(path: str) -> None:
 
 async def test_a_method_without_a_category_is_refused_while_rules_are_set() -> None:
     """What a later service brings must not be open because nobody sorted it."""
-    server = create_server(GrpcSettings(restrictions=rules("health")))
+    server = create_server(GrpcSettings(address="127.0.0.1", port=0, restrictions=rules("health")))
 
     async def answer(_request: bytes, _context: Any) -> bytes:
         return b""
 
     handlers = {"New": grpc.unary_unary_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("later.Service", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    port = await server.start()
     try:
         code, text = await outcome(f"127.0.0.1:{port}", "/later.Service/New", [SECRET])
     finally:
@@ -316,7 +315,7 @@ async def test_two_servers_share_a_port_only_when_both_ask_for_it() -> None:
             check_port_free("127.0.0.1", port)
         alone = GrpcSettings(address="127.0.0.1", port=port)
         with pytest.raises(UnavailableError, match=rf"cannot listen on 127.0.0.1:{port} \(--grpc-address"):
-            listen(create_server(alone), alone)
+            await create_server(alone).start()
 
 
 async def test_a_port_that_somebody_else_holds_is_not_shared_either() -> None:
@@ -331,9 +330,8 @@ async def test_a_port_that_somebody_else_holds_is_not_shared_either() -> None:
 async def test_a_socket_path_or_ipv6_is_listened_on(listening: str, tmp_path: Path) -> None:
     settings = GrpcSettings(address=listening.format(folder=tmp_path), port=0)
     server = create_server(settings)
-    port = listen(server, settings)
+    port = await server.start()
     target = settings.address if listening.startswith("unix") else f"[::1]:{port}"
-    await server.start()
     try:
         code, text = await outcome(target, INFER)
         assert (code, text) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from naiad.services.grpc_settings import GrpcSettings
-from naiad.services.grpc_transport import create_server, listen, register_services
+from naiad.services.grpc_transport import create_server, register_services
 from naiad_protos.naiad.vision.v1 import vision_pb2_grpc
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ async def front(**settings: Any) -> AsyncIterator[str]:
     wanted = GrpcSettings(**(defaults | settings))
     server = create_server(wanted)
     register_echo(server)
-    port = listen(server, wanted)
-    await server.start()
+    port = await server.start()
     try:
         yield f"127.0.0.1:{port}"
     finally:

@@ -62,21 +62,41 @@ METHOD_CATEGORIES: Mapping[str, Category] = MappingProxyType(
 )
 """The category of every method that the server registers, by its path."""
 
+UNSORTED = "This protocol is restricted, and no header opens it"
+
 
 class _Gate:
-    """One restriction: who passes, and the handler of those who do not."""
+    """One restriction: who passes, and what the others are told."""
 
     def __init__(self, restriction: Restriction) -> None:
         self._restriction = restriction
         # gRPC's metadata keys are lower-case on the wire.
         self._key = GRPC_KEY_PREFIX + restriction.key.lower()
-        self.refusal = _refusal(f"This protocol is restricted, expecting header '{self._key}'")
+        self.refusal = f"This protocol is restricted, expecting header '{self._key}'"
 
     def passes(self, metadata: Metadata) -> bool:
         return any(key == self._key and self._restriction.accepts(value) for key, value in metadata)
 
 
-def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
+class Restrictions:
+    """Which calls need a header.
+
+    A method that has no category here is refused: what nobody sorted must not become a way around the rules.
+    """
+
+    def __init__(self, restrictions: Mapping[Category, Restriction]) -> None:
+        gates = {category: _Gate(restriction) for category, restriction in restrictions.items()}
+        self._gates = {path: gates.get(category) for path, category in METHOD_CATEGORIES.items()}
+
+    def refusal(self, path: str, metadata: Metadata) -> str | None:
+        """What a call of a method that there is must be told; None lets it through."""
+        if path not in self._gates:
+            return UNSORTED
+        gate = self._gates[path]
+        return None if gate is None or gate.passes(metadata) else gate.refusal
+
+
+def _refusing(message: str) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler that refuses any kind of call; as a stream's, it does not even read the message."""
 
     async def refuse(_requests: object, context: ServicerContext[Any, Any]) -> NoReturn:
@@ -87,27 +107,21 @@ def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
 
 
 class RestrictionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Lets a call of a restricted category through only with its header.
+    """`Restrictions` before the handlers of a grpc.aio server."""
 
-    A method that has no category here is refused: what nobody sorted must not become a way around the rules.
-    """
+    def __init__(self, restrictions: Restrictions) -> None:
+        self._restrictions = restrictions
 
-    def __init__(self, restrictions: Mapping[Category, Restriction]) -> None:
-        gates = {category: _Gate(restriction) for category, restriction in restrictions.items()}
-        self._gates = {path: gates.get(category) for path, category in METHOD_CATEGORIES.items()}
-        self._unsorted = _refusal("This protocol is restricted, and no header opens it")
-
-    async def intercept_service(
+    async def intercept_service(  # type: ignore[override]  # None is "no such method", which the stubs forgot
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The method's own handler, or one that refuses the call as UNAVAILABLE."""
-        handler = await continuation(handler_call_details)
-        path = handler_call_details.method
-        if path not in self._gates:
-            return self._unsorted if handler else handler
-        gate = self._gates[path]
-        if gate is None or gate.passes(handler_call_details.invocation_metadata):
-            return handler
-        return gate.refusal
+        handler: grpc.RpcMethodHandler[Any, Any] | None = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        refusal = self._restrictions.refusal(
+            handler_call_details.method, handler_call_details.invocation_metadata
+        )
+        return handler if refusal is None else _refusing(refusal)

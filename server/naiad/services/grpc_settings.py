@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +29,13 @@ class CompressionLevel(IntEnum):
     HIGH = 3
 
 
+class Transport(Enum):
+    """Who speaks HTTP/2: this server itself, or gRPC's core."""
+
+    NAIAD = "naiad"
+    GRPCIO = "grpcio"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcSettings:
     """The gRPC front end's settings; times in milliseconds, 0 for a connection age that is not limited.
@@ -39,6 +46,8 @@ class GrpcSettings:
     address: str = "0.0.0.0"  # noqa: S104  # Triton's default
     port: int = 8001
     reuse_port: bool = False
+    transport: Transport = Transport.NAIAD
+    max_concurrent_streams: int = 4_096
     max_message_bytes: int = 2**31 - 1
     keepalive_time_ms: int = 7_200_000
     keepalive_timeout_ms: int = 20_000
@@ -64,6 +73,8 @@ class GrpcSettings:
             address=config.grpc_address,
             port=config.grpc_port,
             reuse_port=config.reuse_grpc_port,
+            transport=Transport(config.grpc_transport),
+            max_concurrent_streams=config.grpc_max_concurrent_streams,
             max_message_bytes=config.grpc_max_message_bytes,
             keepalive_time_ms=config.grpc_keepalive_time,
             keepalive_timeout_ms=config.grpc_keepalive_timeout,
@@ -116,6 +127,7 @@ def channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Two servers on one port share its calls at random; unless asked for, a taken port is an error.
         ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
         ("grpc.keepalive_time_ms", settings.keepalive_time_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.keepalive_permit_without_calls", int(settings.keepalive_permit_without_calls)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,12 +13,15 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from naiad.core.errors import UnavailableError
 from naiad.services.grpc_decoding import DecodingServer
-from naiad.services.grpc_restrictions import RestrictionInterceptor
-from naiad.services.grpc_settings import channel_options, is_unix_socket, listen_target
+from naiad.services.grpc_restrictions import RestrictionInterceptor, Restrictions
+from naiad.services.grpc_settings import Transport, channel_options, is_unix_socket, listen_target
+from naiad.services.http2.server import Http2Server
 from naiad.services.tls import CERT_FLAG, CertificateReloader
 from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from naiad.services.grpc_settings import GrpcSettings
 
 INFERENCE_SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -33,9 +36,9 @@ def register_services(
     vision: vision_pb2_grpc.VisionServiceServicer,
     health: health_pb2_grpc.HealthServicer,
 ) -> None:
-    """Register every service, and the reflection that tells of them, on a grpc.aio server.
+    """Register every service, and the reflection that tells of them.
 
-    It is `Any`, as generated code takes it: whatever methods are registered on can be asked for them.
+    The server is `Any`, as generated code takes it: a `GrpcTransport`, or whatever else takes handlers.
     """
     server = DecodingServer(server)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
@@ -46,29 +49,66 @@ def register_services(
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), server)
 
 
-def create_server(settings: GrpcSettings) -> grpc.aio.Server:
-    """A server that listens nowhere yet; without a restriction no call passes an interceptor."""
-    interceptors = [RestrictionInterceptor(settings.restrictions)] if settings.restrictions else None
-    return grpc.aio.server(options=channel_options(settings), interceptors=interceptors)
+class GrpcTransport(Protocol):
+    """What carries gRPC's calls to the services that are registered on it."""
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]) -> None:
+        """Answer the methods of these handlers."""
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port.
+
+        Raises:
+            InvalidArgumentError: the certificate files changed since the settings were made, and are wrong.
+            UnavailableError: the address cannot be bound, or the certificate cannot be used.
+        """
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take no new calls, and cancel those at work after `grace_s` seconds."""
 
 
-def listen(server: grpc.aio.Server, settings: GrpcSettings) -> int:
-    """Bind the server's one address, over TLS if the settings have it; returns the port.
+def create_server(settings: GrpcSettings) -> GrpcTransport:
+    """The transport that the settings name; it listens nowhere yet."""
+    restrictions = Restrictions(settings.restrictions) if settings.restrictions else None
+    if settings.transport is Transport.GRPCIO:
+        return GrpcioServer(settings, restrictions)
+    return Http2Server(settings, restrictions)
 
-    Raises:
-        InvalidArgumentError: the certificate files changed since the settings were made, and are wrong.
-        UnavailableError: the address cannot be bound, or gRPC cannot use the certificate.
-    """
-    target = listen_target(settings)
-    try:
-        if settings.tls is None:
-            return server.add_insecure_port(target)
-        return server.add_secure_port(target, CertificateReloader(settings.tls).credentials())
-    except RuntimeError as error:
-        tls = f", or gRPC cannot use the certificate ({CERT_FLAG})" if settings.tls else ""
-        raise UnavailableError(
-            f"cannot listen on {target} (--grpc-address, --grpc-port){tls}: {error}"
-        ) from None
+
+class GrpcioServer:
+    """gRPC's own server; without a restriction no call passes an interceptor."""
+
+    def __init__(self, settings: GrpcSettings, restrictions: Restrictions | None) -> None:
+        self._settings = settings
+        interceptors = None if restrictions is None else [RestrictionInterceptor(restrictions)]
+        self._server = grpc.aio.server(options=channel_options(settings), interceptors=interceptors)
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]) -> None:
+        """See `GrpcTransport`."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    async def start(self) -> int:
+        """See `GrpcTransport`."""
+        port = self._listen()
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_s: float | None) -> None:
+        """See `GrpcTransport`."""
+        await self._server.stop(grace_s)
+
+    def _listen(self) -> int:
+        target = listen_target(self._settings)
+        tls = self._settings.tls
+        try:
+            if tls is None:
+                return self._server.add_insecure_port(target)
+            return self._server.add_secure_port(target, CertificateReloader(tls).credentials())
+        except RuntimeError as error:
+            hint = f", or gRPC cannot use the certificate ({CERT_FLAG})" if tls else ""
+            raise UnavailableError(
+                f"cannot listen on {target} (--grpc-address, --grpc-port){hint}: {error}"
+            ) from None
 
 
 def check_port_free(address: str, port: int, *, reuse_port: bool = False, flags: str = "grpc") -> None:

@@ -13,20 +13,25 @@ from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
 from naiad.services.calls import SHUTTING_DOWN
 from naiad.services.grpc_decoding import parse, takes_bytes
+from naiad.services.http2.methods import starts_with
 from naiad.services.infer_stream import InferCall, InferStream, deadline_ns
 from naiad.services.off_loop import off_loop
 from naiad.services.planned import PlannedRequests
-from naiad.services.status import UndecodableError, abort, rpc, work_rpc
+from naiad.services.status import UndecodableError, abort, rpc, status_of, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.services.wire.reply import to_wire
 from naiad.services.wire.scan import scan
 
 if TYPE_CHECKING:
+    import asyncio
     import re
     from collections.abc import AsyncIterator
 
     from grpc.aio import ServicerContext
 
+    from naiad.core.tensors import InferResponse
+    from naiad.services.http2.call import Call
+    from naiad.services.planned import Started
     from naiad.services.triton import TritonService
 
     Context = ServicerContext[Any, Any]
@@ -179,6 +184,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """See `TritonService.log_settings`."""
         return self._triton.log_settings(request)
 
+    @starts_with("begin_infer")
     @takes_bytes
     async def ModelInfer(self, data: bytes, context: Context) -> bytes:
         """Run one request: `ModelInferRequest` to `ModelInferResponse`, both serialized."""
@@ -202,6 +208,47 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             await abort(context, error, method="ModelInfer", model=_model_name(data))
         finally:
             self.calls.end(accepted)
+
+    def begin_infer(self, data: bytes, call: Call) -> bool:
+        """Hand a request of a known kind to its model, without a task; False if it must go the long way."""
+        if self._forward_pattern is not None or self.calls.is_draining:
+            return False
+        accepted = self.calls.begin()
+        try:
+            started = self._planned.start(data, call.deadline_ns, shares_outputs=True)
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            self.calls.end(accepted)
+            self._refuse(call, error, data)
+            return True
+        if started is None:
+            self.calls.end(accepted)
+            return False
+        finish = partial(self._finish, call, started, accepted)
+        if started.future.done():
+            finish(started.future)
+        else:
+            call.on_cancel = started.future.cancel
+            started.future.add_done_callback(finish)
+        return True
+
+    def _finish(
+        self, call: Call, started: Started, accepted: bool, future: asyncio.Future[InferResponse]
+    ) -> None:
+        """Answer what `begin_infer` has begun."""
+        try:
+            if not future.cancelled():
+                call.answer(started.reply(self._max_message_bytes))
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            self._refuse(call, error, None, started.plan.model_name)
+        finally:
+            started.release()
+            self.calls.end(accepted)
+
+    def _refuse(self, call: Call, error: Exception, data: bytes | None, model: str = "") -> None:
+        status = status_of(
+            error, method="ModelInfer", model=model if data is None else _model_name(data), peer=call.peer()
+        )
+        call.end(status.code, status.message, status.trailers)
 
     async def _infer(self, data: bytes, context: Context) -> bytes:
         """The answer to a request of a kind that is not known yet; it may be from now on."""

@@ -9,7 +9,6 @@ from naiad.services.grpc_transport import (
     VISION_SERVICE,
     check_port_free,
     create_server,
-    listen,
     register_services,
 )
 from naiad.services.health import HealthService
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["GrpcServer", "check_port_free"]
 
 LAST_GRACE_S = 0.2
-"""How long gRPC may take to write out the last answers when its server stops."""
+"""How long the transport may take to write out the last answers."""
 
 
 class GrpcServer:
-    """Owns the grpc.aio server and the services on it; the calls at work are counted by `triton.calls`."""
+    """Owns gRPC's transport and the services on it; the calls at work are counted by `triton.calls`."""
 
     def __init__(
         self,
@@ -40,7 +39,6 @@ class GrpcServer:
         triton: TritonService,
         faces: FacePlane,
     ) -> None:
-        self._settings = settings
         self._dataplane = dataplane
         self._calls = triton.calls
         self._health = HealthService(
@@ -66,9 +64,7 @@ class GrpcServer:
         Raises:
             UnavailableError: the address cannot be bound.
         """
-        port = listen(self._server, self._settings)
-        await self._server.start()
-        return port
+        return await self._server.start()
 
     def begin_drain(self) -> None:
         """Health off, no new work; health is answered until the port closes."""

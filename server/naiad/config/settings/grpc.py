@@ -22,6 +22,14 @@ class GrpcSettings(SettingsGroup):
         False,
         description="Share the port with other servers that say the same; they must serve the same models.",
     )
+    grpc_transport: Annotated[Literal["naiad", "grpcio"], Choice] = Field(
+        "naiad",
+        description="Who speaks HTTP/2 with gRPC's clients: naiad itself, which takes a third of the CPU, or "
+        "gRPC's own server (grpcio).",
+    )
+    grpc_max_concurrent_streams: Positive = Field(
+        4_096, le=2**31 - 1, description="Calls that one gRPC connection may have open at once."
+    )
     grpc_max_message_bytes: Positive = Field(
         2**31 - 1, le=2**31 - 1, description="The largest gRPC message taken or sent, in bytes."
     )

@@ -1,0 +1,396 @@
+"""A gRPC call as its servicer sees it, and its way from the request's bytes to the trailers."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import structlog
+
+from naiad.services.http2 import frames, headers, messages
+from naiad.services.http2.faults import CallFault
+from naiad.services.status import status_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from naiad.services.http2.headers import CallHead
+    from naiad.services.http2.methods import Method
+    from naiad.services.http2.stream import Stream
+    from naiad.services.http2.streams import Streams
+
+    Metadata = tuple[tuple[str, str | bytes], ...]
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_EXCEEDED = "Deadline Exceeded"
+NO_METHOD = "Method not found!"
+NOT_ONE_MESSAGE = "the method takes exactly one message"
+
+
+class Call:
+    """One call: what `grpc.aio` calls a servicer context, as far as services need it.
+
+    It ends once: by `answer`, by `end`, by its deadline, or because the client leaves. What is at work for it
+    is cancelled then.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_deadline_s",
+        "_drained",
+        "_head_sent",
+        "_inbox",
+        "_is_complete",
+        "_is_ended",
+        "_is_over",
+        "_method",
+        "_reading",
+        "_request",
+        "_stream",
+        "_streams",
+        "_task",
+        "_timer",
+        "_trailing",
+        "head",
+        "on_cancel",
+    )
+
+    def __init__(self, streams: Streams, stream: Stream, head: CallHead, method: Method) -> None:
+        self._streams = streams
+        self._stream = stream
+        self._method = method
+        self.head = head
+        self.on_cancel: Callable[[], Any] | None = None
+        """What is called when the call ends before it was answered, where no task works on it."""
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline_s: float | None = None
+        self._request: bytes | memoryview | None = None
+        self._inbox: deque[bytes | memoryview] | None = None
+        self._reading: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._trailing: Metadata = ()
+        self._callbacks: list[Callable[[Call], Any]] | None = None
+        self._head_sent = False
+        self._is_complete = False
+        self._is_ended = False
+        self._is_over = False
+        if head.timeout_ns is not None:
+            timeout_s = head.timeout_ns / 1e9
+            loop = streams.loop
+            self._deadline_s = time.monotonic() + timeout_s
+            self._timer = loop.call_later(timeout_s, self._expire)
+
+    # What the connection tells
+
+    def opened(self) -> None:
+        """The call's head has come; its messages will."""
+        if self._method.request_streaming:
+            self._inbox = deque()
+            self._begin(_Requests(self))
+
+    def message(self, message: bytes | memoryview) -> None:
+        """A message of the client has come."""
+        if self._is_ended:
+            return
+        if self._inbox is not None:
+            self._inbox.append(message)
+            self._stream.hold(len(message))
+            self._wake_reader()
+        elif self._request is None:
+            self._request = message
+        else:
+            self.fail(grpc.StatusCode.UNIMPLEMENTED, NOT_ONE_MESSAGE)
+
+    def half_closed(self) -> None:
+        """The client sends no further message."""
+        self._is_complete = True
+        if self._inbox is not None:
+            self._wake_reader()
+            return
+        request, self._request = self._request, None
+        if self._is_ended:
+            return
+        if request is None:
+            self.end(grpc.StatusCode.UNIMPLEMENTED, NOT_ONE_MESSAGE)
+        elif self._method.starts is None or not self._method.starts(request, self):
+            self._begin(request)
+
+    def drained(self) -> None:
+        """The client has taken all that was written."""
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def cancel(self) -> None:
+        """The client has left, or is thrown out: nobody waits for the answer."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._stop_work()
+            self._over()
+
+    def fail(self, code: grpc.StatusCode, message: str) -> None:
+        """End the call with a status, whatever works for it."""
+        if self._is_ended:
+            return
+        if self._stream.backlog:  # the client does not take what came before the status
+            self._streams.reset(self._stream, frames.CANCEL)
+            return
+        self._stop_work()
+        self.end(code, message)
+
+    def _expire(self) -> None:
+        self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE_EXCEEDED)
+
+    def _stop_work(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        elif self.on_cancel is not None:
+            self.on_cancel()
+        if self._drained is not None:
+            self._drained.cancel()
+
+    def _over(self) -> None:
+        """Let go of what the call holds, once it has ended and nothing works for it."""
+        if self._is_over or not self._is_ended or (self._task is not None and not self._task.done()):
+            return
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.on_cancel = None
+        if self._inbox:
+            self._inbox.clear()
+        for callback in self._callbacks or ():
+            callback(self)
+        self._callbacks = self._task = None
+        self._streams.call_over(self._stream)
+
+    # The work
+
+    def _begin(self, request: Any) -> None:
+        self._task = self._streams.loop.create_task(self._work(request), name="grpc call")
+        self._task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()
+        if not self._is_ended:  # cancelled, and not by its client
+            self.end(grpc.StatusCode.CANCELLED, "the server ended the call")
+        self._over()
+
+    async def _work(self, request: Any) -> None:
+        try:
+            await self._handle(request)
+        except grpc.aio.AbortError:
+            pass  # `abort` has ended the call
+        except CallFault as fault:
+            self.end(fault.code, fault.message)
+        except Exception as error:  # noqa: BLE001  # the status table decides
+            status = status_of(error, method=self._method.path, peer=self.peer())
+            self.end(status.code, status.message, status.trailers)
+
+    async def _handle(self, request: Any) -> None:
+        method = self._method
+        if not method.request_streaming and method.parse is not None:
+            request = method.parse(_as_bytes(request))
+        outcome = method.behavior(request, self)
+        if inspect.isasyncgen(outcome):
+            async for response in outcome:
+                await self.write(response)
+            self.end(grpc.StatusCode.OK, "")
+            return
+        response = await outcome
+        if method.response_streaming:
+            self.end(grpc.StatusCode.OK, "")
+        else:
+            self.answer(response if method.write is None else method.write(response))
+
+    async def next_message(self) -> Any:
+        """The client's next message, parsed.
+
+        Raises:
+            StopAsyncIteration: it has sent its last one.
+        """
+        inbox = self._inbox
+        assert inbox is not None  # a stream's call has one
+        while not inbox:
+            if self._is_complete:
+                raise StopAsyncIteration
+            self._reading = self._streams.loop.create_future()
+            await self._reading
+        message = inbox.popleft()
+        self._stream.hold(-len(message))
+        parse = self._method.parse
+        return message if parse is None else parse(_as_bytes(message))
+
+    def _wake_reader(self) -> None:
+        waiter, self._reading = self._reading, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # What the call is answered
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """The deadline on the monotonic clock; None without one."""
+        return None if self._deadline_s is None else int(self._deadline_s * 1e9)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the client was told the end, or has left."""
+        return self._is_ended
+
+    def answer(self, message: bytes) -> None:
+        """End the call with its one message."""
+        if self._is_ended:
+            return
+        try:
+            messages.check_sent(len(message), self._streams.max_message_bytes)
+        except CallFault as fault:
+            self.end(fault.code, fault.message)
+            return
+        trailers = headers.OK_TRAILERS
+        if self._trailing:
+            trailers = headers.trailers_block(0, "", self._trailing)
+        stream = self._stream
+        encoding = self._streams.encoding_for(self.head)
+        if encoding is None and not self._head_sent:
+            outbox = self._streams.outbox
+            if outbox.answer(stream, headers.INITIAL, message, trailers):
+                self._is_ended = True
+                self._streams.closed_here(stream)
+                self._over()
+                return
+        self._send(message)
+        self._finish(trailers)
+
+    def end(
+        self, code: grpc.StatusCode, message: str, metadata: Iterable[tuple[str, str | bytes]] = ()
+    ) -> None:
+        """End the call with a status; what was written before comes first."""
+        if self._is_ended:
+            return
+        number: int = code.value[0]
+        trailing = (*self._trailing, *metadata)
+        if self._head_sent:
+            self._finish(headers.trailers_block(number, message, trailing))
+        else:
+            self._finish(headers.trailers_only_block(number, message, trailing))
+
+    def _finish(self, block: bytes) -> None:
+        self._is_ended = True
+        self._stream.send_trailers(block)
+        self._over()
+
+    def _send(self, message: bytes) -> None:
+        encoding = self._streams.encoding_for(self.head)
+        if not self._head_sent:
+            self._send_head(encoding)
+        self._streams.told()
+        compressed = None if encoding is None else messages.compress(message, encoding)
+        if compressed is None:
+            self._stream.send_message(message)
+        else:
+            self._stream.send_message(compressed, compressed=True)
+
+    def _send_head(self, encoding: str | None, metadata: Metadata = ()) -> None:
+        self._head_sent = True
+        block = headers.INITIAL
+        if encoding is not None or metadata:
+            block = headers.initial_block(encoding, metadata)
+        self._streams.outbox.headers(self._stream.id, block)
+
+    # What servicers call
+
+    async def write(self, response: Any) -> None:
+        """Send a message of a stream; returns when the client has room for it.
+
+        Raises:
+            CallFault: the call has ended, or the message is larger than messages may be.
+        """
+        if self._is_ended:
+            raise CallFault(grpc.StatusCode.CANCELLED, "the call has ended")
+        message: bytes = response if self._method.write is None else self._method.write(response)
+        messages.check_sent(len(message), self._streams.max_message_bytes)
+        self._send(message)
+        if self._stream.backlog:
+            self._drained = self._streams.loop.create_future()
+            await self._drained
+
+    async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Send the answer's head now."""
+        if not self._head_sent and not self._is_ended:
+            self._send_head(self._streams.encoding_for(self.head), tuple(metadata))
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
+    ) -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            grpc.aio.AbortError: always, which ends the servicer.
+        """
+        self.end(code, details, trailing_metadata)
+        raise grpc.aio.AbortError
+
+    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """What follows the answer, beside its status."""
+        self._trailing = tuple(metadata)
+
+    def invocation_metadata(self) -> Metadata:
+        """What the client sent beside its messages."""
+        return self.head.metadata
+
+    def peer(self) -> str:
+        """The client, as gRPC names it: `ipv4:127.0.0.1:54494`."""
+        return self._streams.peer
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
+
+    def add_done_callback(self, callback: Callable[[Call], Any]) -> None:
+        """Call that when the call is over."""
+        if self._is_over:
+            callback(self)
+            return
+        if self._callbacks is None:
+            self._callbacks = []
+        self._callbacks.append(callback)
+
+    def done(self) -> bool:
+        """Whether the call is over."""
+        return self._is_over
+
+    def cancelled(self) -> bool:
+        """Whether it ended before it was answered."""
+        return self._is_ended and not self._stream.local_closed
+
+
+class _Requests:
+    """The messages of a call's client, as they come."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._call.next_message()
+
+
+def _as_bytes(message: bytes | memoryview) -> bytes:
+    """What protobuf parses."""
+    return message if isinstance(message, bytes) else bytes(message)
