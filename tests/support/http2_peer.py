@@ -24,6 +24,7 @@ FIRST_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
 MAX_FRAME = 16_384
 LIMIT_S = 3.0
+UNAVAILABLE = 14
 
 
 class Kind(IntEnum):
@@ -264,7 +265,11 @@ class Peer:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(limit_s)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         if family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if greet:
@@ -529,8 +534,13 @@ class Peer:
         answer = self._answer(stream)
         while not answer.over and self.read() is not None:
             pass
+        if answer.status == UNAVAILABLE or not answer.over:
+            # The connection's end may have been told to its calls first.
+            self.end()
+        if self.goaways and self.goaways[-1][1]:
+            return f"goaway {Code(self.goaways[-1][1]).name}"
         if answer.ended:
             return f"status {answer.status}" if answer.http_status == 200 else f"http {answer.http_status}"
         if answer.reset is not None:
             return f"reset {Code(answer.reset).name}"
-        return f"goaway {Code(self.goaways[-1][1]).name}" if self.goaways else "closed"
+        return "goaway NO_ERROR" if self.goaways else "closed"

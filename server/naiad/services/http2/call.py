@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -12,13 +14,15 @@ import structlog
 
 from naiad.services.http2 import frames, headers, messages
 from naiad.services.http2.faults import CallFault
+from naiad.services.off_loop import off_loop
 from naiad.services.status import status_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from naiad.services.http2.headers import CallHead
+    from naiad.services.http2.messages import Received
     from naiad.services.http2.methods import Method
     from naiad.services.http2.stream import Stream
     from naiad.services.http2.streams import Streams
@@ -70,8 +74,8 @@ class Call:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_s: float | None = None
-        self._request: bytes | memoryview | None = None
-        self._inbox: deque[bytes | memoryview] | None = None
+        self._request: Received | None = None
+        self._inbox: deque[Received] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._trailing: Metadata = ()
@@ -92,9 +96,9 @@ class Call:
         """The call's head has come; its messages will."""
         if self._method.request_streaming:
             self._inbox = deque()
-            self._begin(_Requests(self))
+            self._begin(self._handled(_Requests(self)))
 
-    def message(self, message: bytes | memoryview) -> None:
+    def message(self, message: Received) -> None:
         """A message of the client has come."""
         if self._is_ended:
             return
@@ -118,8 +122,12 @@ class Call:
             return
         if request is None:
             self.end(grpc.StatusCode.UNIMPLEMENTED, NOT_ONE_MESSAGE)
-        elif self._method.starts is None or not self._method.starts(request, self):
-            self._begin(request)
+        elif (
+            self._method.starts is None
+            or isinstance(request, messages.Packed)
+            or not self._method.starts(request, self)
+        ):
+            self._begin(self._answered(request))
 
     def drained(self) -> None:
         """The client has taken all that was written."""
@@ -173,20 +181,21 @@ class Call:
 
     # The work
 
-    def _begin(self, request: Any) -> None:
-        self._task = self._streams.loop.create_task(self._work(request), name="grpc call")
-        self._task.add_done_callback(self._worked)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._streams.loop.create_task(self._work(work), name="grpc call")
+        self._task.add_done_callback(partial(self._worked, work))
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
+    def _worked(self, work: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+        work.close()  # where the task was cancelled before its first step
         if not task.cancelled():
             task.exception()
         if not self._is_ended:  # cancelled, and not by its client
             self.end(grpc.StatusCode.CANCELLED, "the server ended the call")
         self._over()
 
-    async def _work(self, request: Any) -> None:
+    async def _work(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._handle(request)
+            await work
         except grpc.aio.AbortError:
             pass  # `abort` has ended the call
         except CallFault as fault:
@@ -195,21 +204,30 @@ class Call:
             status = status_of(error, method=self._method.path, peer=self.peer())
             self.end(status.code, status.message, status.trailers)
 
-    async def _handle(self, request: Any) -> None:
+    async def _answered(self, request: Received) -> None:
+        """Work on the call's one message."""
+        message = await _unpacked(request)
+        parse = self._method.parse
+        await self._handled(message if parse is None else parse(_as_bytes(message)))
+
+    async def _handled(self, request: Any) -> None:
         method = self._method
-        if not method.request_streaming and method.parse is not None:
-            request = method.parse(_as_bytes(request))
         outcome = method.behavior(request, self)
         if inspect.isasyncgen(outcome):
-            async for response in outcome:
-                await self.write(response)
+            async with contextlib.aclosing(outcome) as responses:
+                async for response in responses:
+                    await self.write(response)
             self.end(grpc.StatusCode.OK, "")
             return
         response = await outcome
         if method.response_streaming:
             self.end(grpc.StatusCode.OK, "")
+            return
+        message = response if method.write is None else method.write(response)
+        if self._encoding is None:
+            self.answer(message)
         else:
-            self.answer(response if method.write is None else method.write(response))
+            await self._answer_packed(message)
 
     async def next_message(self) -> Any:
         """The client's next message, parsed.
@@ -224,8 +242,9 @@ class Call:
                 raise StopAsyncIteration
             self._reading = self._streams.loop.create_future()
             await self._reading
-        message = inbox.popleft()
-        self._stream.hold(-len(message))
+        received = inbox.popleft()
+        self._stream.hold(-len(received))
+        message = await _unpacked(received) if isinstance(received, messages.Packed) else received
         parse = self._method.parse
         return message if parse is None else parse(_as_bytes(message))
 
@@ -246,9 +265,17 @@ class Call:
         """Whether the client was told the end, or has left."""
         return self._is_ended
 
+    @property
+    def _encoding(self) -> str | None:
+        """What messages are compressed with; None for nothing, as nearly always."""
+        return self._streams.encoding_for(self.head)
+
     def answer(self, message: bytes) -> None:
         """End the call with its one message."""
         if self._is_ended:
+            return
+        if self._encoding is not None:
+            self._begin(self._answer_packed(message))
             return
         try:
             messages.check_sent(len(message), self._streams.max_message_bytes)
@@ -257,51 +284,52 @@ class Call:
             return
         trailers = headers.OK_TRAILERS
         if self._trailing:
-            trailers = headers.trailers_block(0, "", self._trailing)
+            trailers = self._block(headers.trailers_block, 0, "", self._trailing)
         stream = self._stream
-        encoding = self._streams.encoding_for(self.head)
-        if encoding is None and not self._head_sent:
-            outbox = self._streams.outbox
-            if outbox.answer(stream, headers.INITIAL, message, trailers):
-                self._is_ended = True
-                self._streams.closed_here(stream)
-                self._over()
-                return
+        if not self._head_sent and self._streams.outbox.answer(stream, headers.INITIAL, message, trailers):
+            self._is_ended = True
+            self._streams.closed_here(stream)
+            self._over()
+            return
         self._send(message)
         self._finish(trailers)
+
+    async def _answer_packed(self, message: bytes) -> None:
+        await self._write(message)
+        self.end(grpc.StatusCode.OK, "")
 
     def end(
         self, code: grpc.StatusCode, message: str, metadata: Iterable[tuple[str, str | bytes]] = ()
     ) -> None:
         """End the call with a status; what was written before comes first."""
-        if self._is_ended:
-            return
-        number: int = code.value[0]
-        trailing = (*self._trailing, *metadata)
-        if self._head_sent:
-            self._finish(headers.trailers_block(number, message, trailing))
-        else:
-            self._finish(headers.trailers_only_block(number, message, trailing))
+        if not self._is_ended:
+            number: int = code.value[0]
+            make = headers.trailers_block if self._head_sent else headers.trailers_only_block
+            self._finish(self._block(make, number, message, (*self._trailing, *metadata)))
+
+    def _block(self, make: Callable[..., bytes], code: int, message: str, metadata: Metadata) -> bytes:
+        try:
+            return make(code, message, metadata)
+        except ValueError as error:  # a servicer's metadata that no header can hold
+            log.error(
+                "metadata not sent", method=self._method.path, reason=str(error), who="naiad developers"
+            )
+            return make(code, message)
 
     def _finish(self, block: bytes) -> None:
         self._is_ended = True
         self._stream.send_trailers(block)
         self._over()
 
-    def _send(self, message: bytes) -> None:
-        encoding = self._streams.encoding_for(self.head)
+    def _send(self, message: bytes, *, compressed: bool = False) -> None:
         if not self._head_sent:
-            self._send_head(encoding)
+            self._send_head()
         self._streams.told()
-        compressed = None if encoding is None else messages.compress(message, encoding)
-        if compressed is None:
-            self._stream.send_message(message)
-        else:
-            self._stream.send_message(compressed, compressed=True)
+        self._stream.send_message(message, compressed=compressed)
 
-    def _send_head(self, encoding: str | None, metadata: Metadata = ()) -> None:
+    def _send_head(self, metadata: Metadata = ()) -> None:
         self._head_sent = True
-        block = headers.INITIAL
+        encoding, block = self._encoding, headers.INITIAL
         if encoding is not None or metadata:
             block = headers.initial_block(encoding, metadata)
         self._streams.outbox.headers(self._stream.id, block)
@@ -316,9 +344,17 @@ class Call:
         """
         if self._is_ended:
             raise CallFault(grpc.StatusCode.CANCELLED, "the call has ended")
-        message: bytes = response if self._method.write is None else self._method.write(response)
+        await self._write(response if self._method.write is None else self._method.write(response))
+
+    async def _write(self, message: bytes) -> None:
         messages.check_sent(len(message), self._streams.max_message_bytes)
-        self._send(message)
+        encoding = self._encoding
+        packed = None
+        if encoding is not None:
+            packed = await off_loop(partial(messages.compress, message, encoding))
+        if self._is_ended:  # meanwhile
+            raise CallFault(grpc.StatusCode.CANCELLED, "the call has ended")
+        self._send(message if packed is None else packed, compressed=packed is not None)
         if self._stream.backlog:
             self._drained = self._streams.loop.create_future()
             await self._drained
@@ -326,7 +362,7 @@ class Call:
     async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Send the answer's head now."""
         if not self._head_sent and not self._is_ended:
-            self._send_head(self._streams.encoding_for(self.head), tuple(metadata))
+            self._send_head(tuple(metadata))
 
     async def abort(
         self,
@@ -389,6 +425,11 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         return await self._call.next_message()
+
+
+async def _unpacked(received: Received) -> bytes | memoryview:
+    """A message that may have come compressed."""
+    return await off_loop(received.unpacked) if isinstance(received, messages.Packed) else received
 
 
 def _as_bytes(message: bytes | memoryview) -> bytes:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import grpc
 
 
-class ConnectionFault(Exception):  # noqa: N818  # a client's doing, no error of ours
+class ConnectionFault(Exception):  # noqa: N818  # no error of ours
     """The connection must end: GOAWAY with an error code of HTTP/2 and a reason for the client's developers."""
 
     def __init__(self, code: int, reason: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from struct import Struct
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import grpc
 import numpy as np
@@ -44,6 +44,25 @@ _WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}  # "deflate" is zlib's format,
 _LEVEL: Final = 1
 
 
+class Packed(NamedTuple):
+    """A compressed message as it came: it is inflated off the event loop, which a bomb would hold up."""
+
+    data: Message
+    encoding: str
+    max_bytes: int
+
+    def __len__(self) -> int:
+        """Bytes held."""
+        return len(self.data)
+
+    def unpacked(self) -> bytes:
+        """The message; raises what `decompress` raises."""
+        return decompress(self.data, self.encoding, self.max_bytes)
+
+
+Received: TypeAlias = Message | Packed
+
+
 class MessageReader:
     """The messages of one call's incoming direction.
 
@@ -66,7 +85,7 @@ class MessageReader:
         self._buffer: memoryview | None = None
         self._filled = 0
 
-    def feed(self, data: memoryview) -> list[Message]:
+    def feed(self, data: memoryview) -> list[Received]:
         """Take the next bytes of the stream; `data` may be overwritten afterwards.
 
         Returns:
@@ -95,11 +114,11 @@ class MessageReader:
         """
         return self._room() if self._length >= LARGE_BYTES else None
 
-    def filled(self, count: int) -> Message | None:
+    def filled(self, count: int) -> Received | None:
         """Count bytes written into `room`; returns the message if they complete it.
 
         Raises:
-            CallFault: the message was compressed and cannot be decompressed within the limit.
+            CallFault: never; it is raised when a `Packed` message is unpacked.
         """
         self._filled += count
         if self._filled < self._length:
@@ -120,8 +139,8 @@ class MessageReader:
         """Bytes held of a message that has not come whole, its prefix included."""
         return len(self._head) if self._length < 0 else PREFIX_BYTES + self._filled
 
-    def _feed(self, data: memoryview, size: int) -> list[Message]:
-        messages: list[Message] = []
+    def _feed(self, data: memoryview, size: int) -> list[Received]:
+        messages: list[Received] = []
         at = 0
         while at < size:
             if self._length < 0:
@@ -178,8 +197,8 @@ class MessageReader:
             self._buffer = buffer = larger
         return buffer[self._filled :]
 
-    def _message(self, received: Message) -> Message:
-        return decompress(received, self._encoding, self._max_bytes) if self._is_compressed else received
+    def _message(self, received: Message) -> Received:
+        return Packed(received, self._encoding, self._max_bytes) if self._is_compressed else received
 
 
 def _memory(size: int) -> memoryview:

@@ -10,7 +10,7 @@ from naiad.services.http2.faults import CallFault, StreamFault
 
 if TYPE_CHECKING:
     from naiad.services.http2.call import Call
-    from naiad.services.http2.messages import Message, MessageReader
+    from naiad.services.http2.messages import MessageReader, Received
     from naiad.services.http2.streams import Streams
 
 LARGE_BYTES: Final = 64 * 1024
@@ -105,7 +105,7 @@ class Stream:
             self._deliver(message)
         self._credit()
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, message: Received) -> None:
         if self.call is not None:
             self.call.message(message)
 
