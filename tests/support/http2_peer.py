@@ -23,7 +23,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FIRST_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
 MAX_FRAME = 16_384
-LIMIT_S = 3.0
+LIMIT_S = 10.0
 UNAVAILABLE = 14
 
 
@@ -87,15 +87,21 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"", *, length: int | None = None) -> bytes:
+def frame(
+    kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"", *, length: int | None = None
+) -> bytes:
     """A frame's bytes; `length` may tell another length than the payload's, `stream` may have the reserved bit."""
     told = len(payload) if length is None else length
     return told.to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def settings(values: Mapping[int, int] | Iterable[tuple[int, int]] = ()) -> bytes:
+def settings(values: Mapping[int, int] | None = None) -> bytes:
     """A SETTINGS frame."""
-    pairs = values.items() if hasattr(values, "items") else values
+    return setting_pairs((values or {}).items())
+
+
+def setting_pairs(pairs: Iterable[tuple[int, int]]) -> bytes:
+    """A SETTINGS frame that may name a setting twice."""
     return frame(Kind.SETTINGS, payload=b"".join(struct.pack(">HI", *pair) for pair in pairs))
 
 
@@ -134,7 +140,9 @@ def message(data: bytes, flag: int = 0) -> bytes:
     return struct.pack(">BI", flag, len(data)) + data
 
 
-def head(path: str, *more: tuple[str, str], without: Iterable[str] = (), **changed: str) -> list[tuple[str, str]]:
+def head(
+    path: str, *more: tuple[str, str], without: Iterable[str] = (), **changed: str
+) -> list[tuple[str, str]]:
     """The fields that open a call, as grpcio sends them.
 
     Args:
@@ -181,13 +189,13 @@ class Answer:
 
     @property
     def status(self) -> int | None:
-        """gRPC's status code, None if there is none."""
+        """The status code of gRPC, None if there is none."""
         found = self.field("grpc-status")
         return None if found is None else int(found)
 
     @property
     def text(self) -> str:
-        """gRPC's message, decoded."""
+        """The text of gRPC's status, decoded."""
         return unquote(self.field("grpc-message") or "")
 
     @property
@@ -334,7 +342,9 @@ class Peer:
                 return
 
     def _stream_window(self, stream: int) -> int:
-        return self.send_windows.setdefault(stream, self.settings.get(Setting.INITIAL_WINDOW_SIZE, FIRST_WINDOW))
+        return self.send_windows.setdefault(
+            stream, self.settings.get(Setting.INITIAL_WINDOW_SIZE, FIRST_WINDOW)
+        )
 
     def _room(self, stream: int) -> int:
         return min(self.send_window, self._stream_window(stream))
@@ -391,7 +401,9 @@ class Peer:
             assert got.stream == 0, got
         elif got.kind != Kind.WINDOW_UPDATE:
             assert got.stream % 2 == 1, got
-        assert (self._block is not None) == (got.kind == Kind.CONTINUATION), f"a header block is interrupted: {got}"
+        assert (self._block is not None) == (got.kind == Kind.CONTINUATION), (
+            f"a header block is interrupted: {got}"
+        )
         if got.kind in (Kind.DATA, Kind.HEADERS):
             answer = self.answers.get(got.stream)
             assert answer is None or not answer.over, f"after the stream's end: {got}"

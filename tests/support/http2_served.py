@@ -81,7 +81,9 @@ class Served:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(
-            lambda _, context: self._loop_errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+            lambda _, context: self._loop_errors.append(
+                f"{context.get('message')}: {context.get('exception')!r}"
+            )
         )
         try:
             async with server(self._repository, **self._settings) as running:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,7 +57,9 @@ def gate(gated: tuple[Served, RunGate]) -> RunGate:
     return gated[1]
 
 
-def brought(running: Served, gate: RunGate, peer: Peer, phase: str, *, path: str = INFER) -> tuple[int, int, int]:
+def brought(
+    running: Served, gate: RunGate, peer: Peer, phase: str, *, path: str = INFER
+) -> tuple[int, int, int]:
     """Three calls: one runs, one is next to it in the queue, and one that is in the wanted phase, returned first."""
     gate.shut()
     if phase == RUNNING:
@@ -102,7 +106,9 @@ def test_a_reset_takes_the_call_away_and_no_other(
 
 
 @pytest.mark.parametrize("phase", [QUEUED, RUNNING])
-def test_a_deadline_takes_the_call_away_and_no_other(running: Served, gate: RunGate, peer: Peer, phase: str) -> None:
+def test_a_deadline_takes_the_call_away_and_no_other(
+    running: Served, gate: RunGate, peer: Peer, phase: str
+) -> None:
     gate.shut()
     first = asked(peer, INFER, b"one") if phase == QUEUED else None
     if first is not None:
@@ -118,7 +124,9 @@ def test_a_deadline_takes_the_call_away_and_no_other(running: Served, gate: RunG
 
 @pytest.mark.parametrize("phase", [QUEUED, RUNNING])
 @pytest.mark.parametrize("how", ["closed", "reset", "half-closed"])
-def test_a_connection_that_ends_takes_its_calls_away(running: Served, gate: RunGate, phase: str, how: str) -> None:
+def test_a_connection_that_ends_takes_its_calls_away(
+    running: Served, gate: RunGate, phase: str, how: str
+) -> None:
     gate.shut()
     with Peer(running.address) as peer, Peer(running.address) as other:
         first = asked(other, INFER, b"one")
@@ -142,9 +150,6 @@ def test_a_connection_that_ends_takes_its_calls_away(running: Served, gate: RunG
 
 def ended(peer: Peer, how: str) -> None:
     """The client leaves: politely, with unread bytes, or saying only that it will send no more."""
-    import socket
-    import struct
-
     if how == "reset":
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if how == "half-closed":
@@ -176,7 +181,9 @@ def test_a_stream_that_is_reset_between_messages_is_over(running: Served, peer: 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, WATCH])
 @pytest.mark.parametrize("sent", [0, 3, 20])
-def test_a_call_reset_before_its_message_is_whole_leaves_nothing(running: Served, peer: Peer, path: str, sent: int) -> None:
+def test_a_call_reset_before_its_message_is_whole_leaves_nothing(
+    running: Served, peer: Peer, path: str, sent: int
+) -> None:
     tasks = running.tasks()
     for _ in range(20):
         stream = peer.start(head(path))
@@ -195,7 +202,9 @@ def test_a_reset_with_an_unknown_code_is_one(running: Served, peer: Peer, gate: 
     others_are_answered(peer, *others)
 
 
-def test_a_call_whose_client_ends_later_is_answered_before(running: Served, peer: Peer, transport: str) -> None:
+def test_a_call_whose_client_ends_later_is_answered_before(
+    running: Served, peer: Peer, transport: str
+) -> None:
     """A unary call is refused at its second message or its end at the latest; until the end it may wait."""
     own(transport, "runs a call at its first message")
     stream = peer.start(head(INFER))

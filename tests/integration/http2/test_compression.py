@@ -22,12 +22,12 @@ from support.http2_served import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.http2_served import Served
 
-SQUEEZE = {"gzip": gzip.compress, "deflate": zlib.compress}
+SQUEEZE: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 PLAIN = b"naiad" * 4_000
 
 
@@ -62,7 +62,9 @@ def test_a_compressed_message_of_nothing_is_the_empty_one(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["snappy", "br", "GZIP", "gzip2", ""])
-def test_an_unknown_encoding_is_refused_with_those_that_are_known(peer: Peer, transport: str, encoding: str) -> None:
+def test_an_unknown_encoding_is_refused_with_those_that_are_known(
+    peer: Peer, transport: str, encoding: str
+) -> None:
     """Core refuses it as INTERNAL; gRPC's own page wants UNIMPLEMENTED and what would be taken."""
     stream = peer.start(head(LIVE, grpc_encoding=encoding))
     peer.send_data(stream, message(b"x", 1), end=True)
@@ -87,7 +89,9 @@ def test_the_flag_without_an_encoding_is_refused(peer: Peer, path: str, encoding
 @pytest.mark.parametrize("path", [LIVE, STREAM])
 @pytest.mark.parametrize("encoding", SQUEEZE)
 @pytest.mark.parametrize("damage", ["garbage", "cut", "sum", "tail"])
-def test_damaged_messages_are_refused(peer: Peer, transport: str, path: str, encoding: str, damage: str) -> None:
+def test_damaged_messages_are_refused(
+    peer: Peer, transport: str, path: str, encoding: str, damage: str
+) -> None:
     if damage == "tail":
         own(transport, "takes what stands behind the end of the compressed bytes")
     whole = SQUEEZE[encoding](echo_request(PLAIN))

@@ -28,6 +28,7 @@ from support.http2_served import (
     echoed,
     echoed_on_stream,
     lives,
+    own,
     served,
 )
 
@@ -109,7 +110,9 @@ def test_connections_come_and_go(running: Served) -> None:
 # The server's stop
 
 
-def test_a_stop_answers_what_is_at_work_then_says_goodbye(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_answers_what_is_at_work_then_says_goodbye(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = RunGate(monkeypatch)
     with start() as running, Peer(running.address) as peer, Peer(running.address) as idle:
         idle.settled()
@@ -149,9 +152,8 @@ def test_a_stop_ends_streams_and_watches(start: Start) -> None:
 
 
 def test_nobody_can_connect_after_the_stop(start: Start) -> None:
-    with start() as running:
-        with Peer(running.address) as peer:
-            lives(peer)
+    with start() as running, Peer(running.address) as peer:
+        lives(peer)
     with pytest.raises(OSError, match="refused"), Peer(running.address):
         pass
 
@@ -260,7 +262,8 @@ def test_a_quiet_client_is_pinged_and_stays_if_it_answers(start: Start) -> None:
         lives(peer)
 
 
-def test_a_client_that_answers_no_ping_is_disconnected(start: Start) -> None:
+def test_a_client_that_answers_no_ping_is_disconnected(start: Start, transport: str) -> None:
+    own(transport, "waits a minute, whatever it is told")
     with (
         start(grpc_keepalive_time=100, grpc_keepalive_timeout=200, grpc_keepalive_permit_without_calls=True,
               grpc_http2_max_pings_without_data=0) as running,
@@ -277,7 +280,10 @@ def test_a_client_that_answers_no_ping_is_disconnected(start: Start) -> None:
 
 
 def test_a_quiet_client_without_calls_is_not_pinged_unless_asked_for(start: Start) -> None:
-    with start(grpc_keepalive_time=50, grpc_keepalive_timeout=50) as running, Peer(running.address, limit_s=0.4) as peer:
+    with (
+        start(grpc_keepalive_time=50, grpc_keepalive_timeout=50) as running,
+        Peer(running.address, limit_s=0.4) as peer,
+    ):
         peer.settled()
         with pytest.raises(TimeoutError):
             peer.until(Kind.PING, Kind.GOAWAY)

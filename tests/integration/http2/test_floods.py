@@ -26,6 +26,7 @@ from support.http2_peer import (
     message,
     ping,
     reset,
+    setting_pairs,
     settings,
     window,
 )
@@ -81,7 +82,7 @@ FLOODS = {
     "settings": settings({Setting.INITIAL_WINDOW_SIZE: 65_535}) * 1_000,
     "settings-empty": settings() * 1_000,
     "settings-ack": frame(Kind.SETTINGS, ACK) * 1_000,
-    "settings-many": settings([(Setting.INITIAL_WINDOW_SIZE, n) for n in range(2_500)]) * 8,
+    "settings-many": setting_pairs([(Setting.INITIAL_WINDOW_SIZE, n) for n in range(2_500)]) * 8,
     "ping-ack": frame(Kind.PING, ACK, 0, bytes(8)) * 1_000,
     "priority": b"".join(frame(Kind.PRIORITY, 0, n, struct.pack(">IB", 0, 1)) for n in range(3, 2_003, 2)),
     "window": window(0, 1) * 1_000,
@@ -102,7 +103,9 @@ def test_a_flood_of_frames_that_ask_for_little(running: Served, kind: str) -> No
 
 @pytest.mark.parametrize("path", [LIVE, STREAM])
 @pytest.mark.parametrize("padding", [None, 0, 255])
-def test_a_flood_of_data_that_is_nothing(running: Served, transport: str, path: str, padding: int | None) -> None:
+def test_a_flood_of_data_that_is_nothing(
+    running: Served, transport: str, path: str, padding: int | None
+) -> None:
     if padding is not None:
         own(transport, "knows no padding of DATA")
     part = frame(Kind.DATA, 0, 1)
@@ -172,21 +175,26 @@ def test_a_client_that_asks_and_never_reads(running: Served, transport: str, pat
         peer.send(frame(Kind.HEADERS, END_HEADERS, 1, first) + frame(Kind.DATA, END_STREAM, 1, body))
         batch = bytearray()
         for stream in range(3, 2 * calls + 1, 2):
-            batch += frame(Kind.HEADERS, END_HEADERS, stream, again) + frame(Kind.DATA, END_STREAM, stream, body)
+            batch += frame(Kind.HEADERS, END_HEADERS, stream, again) + frame(
+                Kind.DATA, END_STREAM, stream, body
+            )
             if len(batch) > 60_000:
                 if not poured(peer, bytes(batch), 1):
                     break
                 batch.clear()
 
 
-def test_heads_without_end_are_bounded(running: Served) -> None:
+def test_heads_without_end_are_bounded(running: Served, transport: str) -> None:
     """Streams that are only opened: beyond the announced number none is kept."""
+    own(transport, "turns away other clients' calls while thousands wait to be handed over")
     first, again = indexed_head(STREAM, 0)
     with weathered(running, within=96 * MIB) as peer:
         peer.settled()
         limit = peer.settings.get(Setting.MAX_CONCURRENT_STREAMS, 100)
         peer.send(frame(Kind.HEADERS, END_HEADERS, 1, first))
-        opened = [frame(Kind.HEADERS, END_HEADERS, stream, again) for stream in range(3, 2 * limit + 2_001, 2)]
+        opened = [
+            frame(Kind.HEADERS, END_HEADERS, stream, again) for stream in range(3, 2 * limit + 2_001, 2)
+        ]
         poured(peer, b"".join(opened), 1)
         running.until(lambda: running.calls() <= limit)
 

@@ -188,7 +188,9 @@ def test_a_streams_window_beyond_the_limit_resets_the_stream_alone(peer: Peer, t
     assert peer.fate(stream) in ("reset FLOW_CONTROL_ERROR", "goaway FLOW_CONTROL_ERROR")
 
 
-def test_a_streams_window_beyond_the_limit_by_settings_ends_the_connection(peer: Peer, transport: str) -> None:
+def test_a_streams_window_beyond_the_limit_by_settings_ends_the_connection(
+    peer: Peer, transport: str
+) -> None:
     own(transport, "counts in 64 bits")
     stream = peer.start(head(STREAM))
     peer.send(window(stream, MAX_WINDOW - FIRST_WINDOW) + settings({INITIAL: FIRST_WINDOW + 1}))
@@ -234,8 +236,9 @@ def test_a_stream_that_is_not_read_holds_up_no_other(running: Served) -> None:
         assert not peer.answers[stuck].over
 
 
-def test_streams_share_a_small_window_fairly(running: Served) -> None:
+def test_streams_share_a_small_window_fairly(running: Served, transport: str) -> None:
     """Ten answers of 100,000 bytes through a connection's window of 10,000 at a time: none waits for the others' end."""
+    own(transport, "writes some answers whole before it begins others")
     with Peer(running.address, {INITIAL: MAX_WINDOW}, grants=False) as peer:
         peer.settled()
         streams = [peer.request(INFER, echo_request(bytes(100_000))) for _ in range(10)]

@@ -99,8 +99,12 @@ def test_priority_of_a_wrong_size_ends_the_stream_or_more(peer: Peer, transport:
         assert peer.fate(1) in ("reset FRAME_SIZE_ERROR", "goaway FRAME_SIZE_ERROR")
 
 
-@pytest.mark.parametrize("kind", [Kind.DATA, Kind.HEADERS, Kind.SETTINGS, Kind.CONTINUATION, Kind.GOAWAY, 0x42])
-def test_a_frame_larger_than_the_servers_limit_ends_the_connection(peer: Peer, transport: str, kind: int) -> None:
+@pytest.mark.parametrize(
+    "kind", [Kind.DATA, Kind.HEADERS, Kind.SETTINGS, Kind.CONTINUATION, Kind.GOAWAY, 0x42]
+)
+def test_a_frame_larger_than_the_servers_limit_ends_the_connection(
+    peer: Peer, transport: str, kind: int
+) -> None:
     """Told at its head: the payload is never waited for."""
     if kind == 0x42:
         own(transport, "skips what it does not know, however long")
@@ -145,7 +149,9 @@ def test_frames_of_unknown_kinds_are_skipped(peer: Peer, transport: str, kind: i
 
 def test_an_unknown_frame_amid_a_header_block_ends_the_connection(peer: Peer, transport: str) -> None:
     block = literals(head(LIVE))
-    peer.send(frame(Kind.HEADERS, 0, 1, block[:20]) + frame(0x42, 0, 1) + frame(Kind.CONTINUATION, 4, 1, block[20:]))
+    peer.send(
+        frame(Kind.HEADERS, 0, 1, block[:20]) + frame(0x42, 0, 1) + frame(Kind.CONTINUATION, 4, 1, block[20:])
+    )
     ends(peer, transport, Code.PROTOCOL_ERROR)
 
 

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 METADATA = SERVICE + "ModelMetadata"
 
 
-def outcome(peer: Peer, path: str, data: bytes, *more: tuple[str, str], end: bool = True, **changed: str) -> str:
+def outcome(
+    peer: Peer, path: str, data: bytes, *more: tuple[str, str], end: bool = True, **changed: str
+) -> str:
     """What becomes of a call whose framed messages are given."""
     stream = peer.start(head(path, *more, **changed))
     peer.send_data(stream, data, end=end)
@@ -109,12 +111,16 @@ def test_an_unknown_method_is_unimplemented(peer: Peer, path: str) -> None:
 # Heads
 
 
-@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"]
+)
 def test_grpcs_content_types_are_taken(peer: Peer, kind: str) -> None:
     assert peer.call(LIVE, b"", content_type=kind).messages() == [IS_LIVE]
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/html", "application/grpc-web", "application/grpcx", ""])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/html", "application/grpc-web", "application/grpcx", ""]
+)
 def test_other_content_types_are_415(peer: Peer, transport: str, kind: str) -> None:
     own(transport, "does not look")
     assert outcome(peer, LIVE, message(b""), content_type=kind) == "http 415"
@@ -248,7 +254,9 @@ def test_each_message_of_a_stream_is_answered_before_the_next_is_sent(peer: Peer
         peer.send_data(stream, message(echo_request(bytes([n]))))
         while len(peer._answer(stream).messages()) <= n:
             assert peer.read() is not None
-    assert [echoed_on_stream(each) for each in peer.answers[stream].messages()] == [bytes([n]) for n in range(20)]
+    assert [echoed_on_stream(each) for each in peer.answers[stream].messages()] == [
+        bytes([n]) for n in range(20)
+    ]
     peer.send_data(stream, b"", end=True)
     assert peer.answer(stream).status == 0
 
@@ -262,7 +270,9 @@ def test_a_stream_that_ends_at_once_is_fine(peer: Peer) -> None:
 def test_a_bad_message_does_not_take_the_streams_good_ones(peer: Peer) -> None:
     stream = peer.start(head(STREAM))
     missing = pb.ModelInferRequest(model_name="missing", id="bad").SerializeToString()
-    peer.send_data(stream, message(echo_request(b"a")) + message(missing) + message(echo_request(b"c")), end=True)
+    peer.send_data(
+        stream, message(echo_request(b"a")) + message(missing) + message(echo_request(b"c")), end=True
+    )
     first, bad, last = peer.answer(stream).messages()
     assert echoed_on_stream(first) == b"a"
     assert pb.ModelStreamInferResponse.FromString(bad).infer_response.id == "bad"
@@ -354,6 +364,7 @@ def test_headers_of_a_stream_come_no_later_than_its_first_message(peer: Peer) ->
 def test_a_call_may_come_with_everything_in_one_write_after_the_preface(running: Served) -> None:
     with Peer(running.address) as peer:
         peer.send(
-            frame(Kind.HEADERS, END_HEADERS, 1, literals(head(LIVE))) + frame(Kind.DATA, END_STREAM, 1, message(b""))
+            frame(Kind.HEADERS, END_HEADERS, 1, literals(head(LIVE)))
+            + frame(Kind.DATA, END_STREAM, 1, message(b""))
         )
         assert peer.answer(1).messages() == [IS_LIVE]

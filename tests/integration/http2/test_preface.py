@@ -14,6 +14,7 @@ from support.http2_peer import (
     Peer,
     Setting,
     frame,
+    setting_pairs,
     settings,
 )
 from support.http2_served import ends, lives
@@ -73,7 +74,9 @@ def test_a_client_that_leaves_in_the_middle_of_the_preface_is_forgotten(running:
     running.calms_down(before)
 
 
-def test_something_else_than_settings_after_the_preface_ends_the_connection(running: Served, transport: str) -> None:
+def test_something_else_than_settings_after_the_preface_ends_the_connection(
+    running: Served, transport: str
+) -> None:
     with Peer(running.address, greet=False) as peer:
         peer.send(PREFACE + frame(Kind.PING, payload=bytes(8)))
         ends(peer, transport, Code.PROTOCOL_ERROR)
@@ -97,7 +100,7 @@ def test_a_setting_may_be_given_twice_in_a_frame_and_the_last_holds(peer: Peer) 
     size = Setting.INITIAL_WINDOW_SIZE
     peer.grants = False
     peer.our_window = 70_000
-    peer.send(settings([(size, 0), (size, 70_000)]))
+    peer.send(setting_pairs([(size, 0), (size, 70_000)]))
     lives(peer)
 
 

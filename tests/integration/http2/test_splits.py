@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hpack import Encoder
 from support.http2_peer import (
     ACK,
     END_HEADERS,
@@ -29,8 +30,9 @@ def call_of(stream: int, path: str, *messages: bytes) -> bytes:
     """All frames of a call."""
     body = b"".join(map(message, messages))
     cut = len(body) // 2
+    fields = head(path, without=["user-agent"])
     return (
-        frame(Kind.HEADERS, END_HEADERS, stream, literals(head(path)))
+        frame(Kind.HEADERS, END_HEADERS, stream, Encoder().encode(fields))
         + frame(Kind.DATA, 0, stream, body[:cut])
         + frame(Kind.DATA, END_STREAM, stream, body[cut:])
     )
@@ -115,7 +117,11 @@ def test_calls_of_both_kinds_interleaved_frame_by_frame(peer: Peer) -> None:
     paths = {1: INFER, 3: LIVE, 5: STREAM}
     out = [frame(Kind.HEADERS, END_HEADERS, stream, literals(head(paths[stream]))) for stream in bodies]
     for at in range(max(map(len, bodies.values()))):
-        out += [frame(Kind.DATA, 0, stream, body[at : at + 1]) for stream, body in bodies.items() if at < len(body)]
+        out += [
+            frame(Kind.DATA, 0, stream, body[at : at + 1])
+            for stream, body in bodies.items()
+            if at < len(body)
+        ]
     out += [frame(Kind.DATA, END_STREAM, stream) for stream in (5, 1, 3)]
     peer.send(b"".join(out))
     assert echoed(peer.answer(1).messages()[0]) == b"x" * 300

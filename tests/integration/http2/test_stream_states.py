@@ -19,7 +19,7 @@ from support.http2_peer import (
     reset,
     window,
 )
-from support.http2_served import IS_LIVE, LIVE, STREAM, WATCH, ends, lives, own
+from support.http2_served import IS_LIVE, LIVE, WATCH, ends, lives, own
 
 HEAD = literals(head(LIVE))
 TRAILERS = literals([("x-late", "1")])
@@ -31,7 +31,12 @@ def opened(stream: int, flags: int = 0, block: bytes = HEAD) -> bytes:
 
 @pytest.mark.parametrize(
     "sent",
-    [frame(Kind.DATA, 0, 1, message(b"")), reset(1), window(1, 1), frame(Kind.CONTINUATION, END_HEADERS, 1, HEAD)],
+    [
+        frame(Kind.DATA, 0, 1, message(b"")),
+        reset(1),
+        window(1, 1),
+        frame(Kind.CONTINUATION, END_HEADERS, 1, HEAD),
+    ],
     ids=["data", "reset", "window", "continuation"],
 )
 def test_a_frame_on_an_idle_stream_ends_the_connection(peer: Peer, transport: str, sent: bytes) -> None:
@@ -84,7 +89,9 @@ LATE = {
 
 
 @pytest.mark.parametrize("case", LATE)
-def test_what_comes_after_the_clients_end_of_a_call_at_work_is_refused(peer: Peer, transport: str, case: str) -> None:
+def test_what_comes_after_the_clients_end_of_a_call_at_work_is_refused(
+    peer: Peer, transport: str, case: str
+) -> None:
     """The stream is half closed: the call is a watch, whose answer goes on."""
     own(transport, "skips what comes after the end")
     peer.send(opened(1, 0, literals(head(WATCH))) + frame(Kind.DATA, END_STREAM, 1, message(b"")))
@@ -111,7 +118,9 @@ def test_what_comes_for_a_closed_stream_is_never_answered(peer: Peer, by: str, c
 
 
 @pytest.mark.parametrize(
-    "sent", [window(1, 5), reset(1), frame(Kind.PRIORITY, 0, 1, bytes(5))], ids=["window", "reset", "priority"]
+    "sent",
+    [window(1, 5), reset(1), frame(Kind.PRIORITY, 0, 1, bytes(5))],
+    ids=["window", "reset", "priority"],
 )
 def test_what_may_have_been_under_way_when_a_stream_closed_is_ignored(peer: Peer, sent: bytes) -> None:
     assert peer.call(LIVE, b"").messages() == [IS_LIVE]
@@ -199,7 +208,9 @@ def test_a_push_of_a_client_ends_the_connection(peer: Peer, transport: str) -> N
     ],
     ids=["headers", "data", "ping", "settings", "window", "reset", "other-continuation", "priority"],
 )
-def test_nothing_comes_between_the_parts_of_a_header_block(peer: Peer, transport: str, between: bytes) -> None:
+def test_nothing_comes_between_the_parts_of_a_header_block(
+    peer: Peer, transport: str, between: bytes
+) -> None:
     rest = frame(Kind.CONTINUATION, END_HEADERS, 1, HEAD[20:])
     peer.send(frame(Kind.HEADERS, 0, 1, HEAD[:20]) + between + rest)
     ends(peer, transport, Code.PROTOCOL_ERROR)

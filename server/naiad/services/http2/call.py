@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,7 @@ import grpc
 import structlog
 
 from naiad.services.http2 import frames, headers, messages
+from naiad.services.http2.context import CallContext
 from naiad.services.http2.faults import CallFault
 from naiad.services.off_loop import off_loop
 from naiad.services.status import status_of
@@ -21,22 +21,21 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable
 
+    from naiad.services.http2.context import Metadata
     from naiad.services.http2.headers import CallHead
     from naiad.services.http2.messages import Received
     from naiad.services.http2.methods import Method
     from naiad.services.http2.stream import Stream
     from naiad.services.http2.streams import Streams
 
-    Metadata = tuple[tuple[str, str | bytes], ...]
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_EXCEEDED = "Deadline Exceeded"
-NO_METHOD = "Method not found!"
 NOT_ONE_MESSAGE = "the method takes exactly one message"
 
 
-class Call:
+class Call(CallContext):
     """One call: what `grpc.aio` calls a servicer context, as far as services need it.
 
     It ends once: by `answer`, by `end`, by its deadline, or because the client leaves. What is at work for it
@@ -44,14 +43,11 @@ class Call:
     """
 
     __slots__ = (
-        "_callbacks",
-        "_deadline_s",
         "_drained",
         "_head_sent",
         "_inbox",
         "_is_complete",
         "_is_ended",
-        "_is_over",
         "_method",
         "_reading",
         "_request",
@@ -59,36 +55,27 @@ class Call:
         "_streams",
         "_task",
         "_timer",
-        "_trailing",
-        "head",
         "on_cancel",
     )
 
     def __init__(self, streams: Streams, stream: Stream, head: CallHead, method: Method) -> None:
+        super().__init__(head, streams.peer)
         self._streams = streams
         self._stream = stream
         self._method = method
-        self.head = head
         self.on_cancel: Callable[[], Any] | None = None
         """What is called when the call ends before it was answered, where no task works on it."""
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline_s: float | None = None
         self._request: Received | None = None
         self._inbox: deque[Received] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._trailing: Metadata = ()
-        self._callbacks: list[Callable[[Call], Any]] | None = None
         self._head_sent = False
         self._is_complete = False
         self._is_ended = False
-        self._is_over = False
         if head.timeout_ns is not None:
-            timeout_s = head.timeout_ns / 1e9
-            loop = streams.loop
-            self._deadline_s = time.monotonic() + timeout_s
-            self._timer = loop.call_later(timeout_s, self._expire)
+            self._timer = streams.loop.call_later(head.timeout_ns / 1e9, self._expire)
 
     # What the connection tells
 
@@ -167,16 +154,14 @@ class Call:
         """Let go of what the call holds, once it has ended and nothing works for it."""
         if self._is_over or not self._is_ended or (self._task is not None and not self._task.done()):
             return
-        self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.on_cancel = None
         if self._inbox:
             self._inbox.clear()
-        for callback in self._callbacks or ():
-            callback(self)
-        self._callbacks = self._task = None
+        self._task = None
+        self._set_over()
         self._streams.call_over(self._stream)
 
     # The work
@@ -254,11 +239,6 @@ class Call:
             waiter.set_result(None)
 
     # What the call is answered
-
-    @property
-    def deadline_ns(self) -> int | None:
-        """The deadline on the monotonic clock; None without one."""
-        return None if self._deadline_s is None else int(self._deadline_s * 1e9)
 
     @property
     def is_ended(self) -> bool:
@@ -356,7 +336,8 @@ class Call:
             raise CallFault(grpc.StatusCode.CANCELLED, "the call has ended")
         self._send(message if packed is None else packed, compressed=packed is not None)
         if self._stream.backlog:
-            self._drained = self._streams.loop.create_future()
+            if self._drained is None:
+                self._drained = self._streams.loop.create_future()
             await self._drained
 
     async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
@@ -377,39 +358,6 @@ class Call:
         """
         self.end(code, details, trailing_metadata)
         raise grpc.aio.AbortError
-
-    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """What follows the answer, beside its status."""
-        self._trailing = tuple(metadata)
-
-    def invocation_metadata(self) -> Metadata:
-        """What the client sent beside its messages."""
-        return self.head.metadata
-
-    def peer(self) -> str:
-        """The client, as gRPC names it: `ipv4:127.0.0.1:54494`."""
-        return self._streams.peer
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the deadline; None without one."""
-        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
-
-    def add_done_callback(self, callback: Callable[[Call], Any]) -> None:
-        """Call that when the call is over."""
-        if self._is_over:
-            callback(self)
-            return
-        if self._callbacks is None:
-            self._callbacks = []
-        self._callbacks.append(callback)
-
-    def done(self) -> bool:
-        """Whether the call is over."""
-        return self._is_over
-
-    def cancelled(self) -> bool:
-        """Whether it ended before it was answered."""
-        return self._is_ended and not self._stream.local_closed
 
 
 class _Requests:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionFault(Exception):  # noqa: N818  # no error of ours
-    """The connection must end: GOAWAY with an error code of HTTP/2 and a reason for the client's developers."""
+    """The connection must end: GOAWAY with an error code of HTTP/2, and a reason for whoever debugs it."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
