@@ -152,6 +152,11 @@ class Served:
         [serving] = self.server.manager.ready_versions(model)
         return serving.scheduler.queued
 
+    def runs(self, model: str) -> int:
+        """How often a model has run."""
+        [serving] = self.server.manager.ready_versions(model)
+        return int(serving.statistics.execution_count)
+
     def busy(self, model: str) -> int:
         """Instances of a model that are at work."""
         [serving] = self.server.manager.ready_versions(model)
@@ -211,7 +216,7 @@ def echo_request(data: bytes, request_id: str = "") -> bytes:
     request = pb.ModelInferRequest(model_name="echo", id=request_id)
     request.inputs.add(name="INPUT0", datatype="UINT8", shape=[len(data)])
     request.raw_input_contents.append(data)
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def echoed(answer: bytes) -> bytes:

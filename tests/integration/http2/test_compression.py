@@ -103,7 +103,9 @@ def test_damaged_messages_are_refused(
     }[damage]
     stream = peer.start(head(path, grpc_encoding=encoding))
     peer.send_data(stream, message(sent, 1), end=True)
-    assert peer.answer(stream).status == 13
+    answer = peer.answer(stream)
+    assert answer.status == 13
+    assert "ecompress" in answer.text
     lives(peer)
 
 

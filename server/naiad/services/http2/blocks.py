@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from naiad.services.http2 import frames
 from naiad.services.http2.faults import ConnectionFault
 
-MAX_BLOCK_BYTES: Final = 64 * 1024
+MAX_BLOCK_BYTES: Final = 32 * 1024
 """The longest header block, as it comes; one that lists more than is taken can still be told so."""
 
 PRIORITY_BYTES: Final = 5

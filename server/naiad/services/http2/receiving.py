@@ -10,13 +10,13 @@ from naiad.services.http2.faults import ConnectionFault
 if TYPE_CHECKING:
     from naiad.services.http2.stream import Stream
 
-READ_BYTES: Final = 256 * 1024
-"""How much one read takes at most."""
+READ_BYTES: Final = 64 * 1024
+"""How much one read takes at most, but for large messages: what of these comes here is copied once more."""
 
 DIRECT_BYTES: Final = 16 * 1024
 """From so much on that is still to come of a message, the kernel writes it where it belongs."""
 
-MAX_PAYLOAD_BYTES: Final = 128 * 1024
+MAX_PAYLOAD_BYTES: Final = 33 * 1024
 """The longest payload of a frame that is not DATA: these are looked at when they are whole."""
 
 
