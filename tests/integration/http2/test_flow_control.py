@@ -262,10 +262,11 @@ def test_streams_share_a_small_window_fairly(running: Served, transport: str) ->
         use_up(peer)
         running.until(lambda: running.runs("echo") == runs + 10)
         peer.pinged()
-        for _ in range(8):
+        # Core gives all of the room to one stream, then to the next; ours a frame each.
+        for _ in range(8 if transport == "naiad" else 12):
             peer.grant(0, 50_000)
             use_up(peer)
-        # Less than half has come; every stream has had some of it.
+        # Not all has come; every stream has had some of it.
         given = [len(peer._answer(stream).data) for stream in streams]
         assert min(given) > 10_000, given
         peer.grant(0, MAX_WINDOW - 100_000)

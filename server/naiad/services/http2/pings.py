@@ -28,7 +28,16 @@ KEEPALIVE_PING: Final = b"naiadpng"
 class Pings:
     """The pings of one connection, both ways."""
 
-    __slots__ = ("_connection", "_heard", "_last_asked_ms", "_settings", "_strikes", "_timer", "_waits")
+    __slots__ = (
+        "_connection",
+        "_heard",
+        "_last_asked_ms",
+        "_sent",
+        "_settings",
+        "_strikes",
+        "_timer",
+        "_waits",
+    )
 
     def __init__(self, connection: Connection, settings: GrpcSettings) -> None:
         self._connection = connection
@@ -36,6 +45,7 @@ class Pings:
         self._strikes = 0
         self._last_asked_ms: float | None = None
         self._heard = False
+        self._sent = 0
         self._waits = False
         self._timer: asyncio.TimerHandle | None = None
         self._wait(settings.keepalive_time_ms)
@@ -46,7 +56,7 @@ class Pings:
 
     def told(self) -> None:
         """The client was sent something it asked for: pings since are no nuisance."""
-        self._strikes = 0
+        self._strikes = self._sent = 0
         self._last_asked_ms = None
 
     def asked(self, *, is_idle: bool) -> None:
@@ -83,11 +93,17 @@ class Pings:
         if self._waits and not heard:
             connection.abort("keepalive timeout")
             return
-        self._waits = not heard and (
-            settings.keepalive_permit_without_calls or not connection.streams.is_idle
-        )
+        self._waits = not heard and self._may_ping()
         if self._waits:
+            self._sent += 1
             connection.outbox.write(frames.frame(frames.PING, 0, 0, KEEPALIVE_PING))
             self._wait(settings.keepalive_timeout_ms)
         else:
             self._wait(settings.keepalive_time_ms)
+
+    def _may_ping(self) -> bool:
+        settings = self._settings
+        limit = settings.http2_max_pings_without_data
+        if limit and self._sent >= limit:
+            return False
+        return settings.keepalive_permit_without_calls or not self._connection.streams.is_idle

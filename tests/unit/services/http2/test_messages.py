@@ -264,7 +264,7 @@ def test_an_empty_compressed_message_is_empty(encoding: str) -> None:
         (gzip.compress(b"abc", mtime=0)[:-8], "gzip", "data error"),
         (zlib.compress(b"abc")[:-4], "deflate", "data error"),
         (gzip.compress(b"abc", mtime=0) + b"more", "gzip", "not all input consumed"),
-        (gzip.compress(b"abc", mtime=0) + gzip.compress(b""), "gzip", "not all input consumed"),
+        (gzip.compress(b"abc", mtime=0) + gzip.compress(b"", mtime=0), "gzip", "not all input consumed"),
     ],
 )
 def test_damaged_compressed_data_is_refused_in_cores_words(data: bytes, encoding: str, said: str) -> None:
