@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
     Rows = list[dict[str, Any]]
 
-_COLOURS = {"bare": "#8a8f98", "Naiad": "#1466b8", "Triton": "#4f9d2f", "MLServer": "#d1661a"}
+_COLOURS = {
+    "bare": "#8a8f98",
+    "Naiad": "#1466b8",
+    "Naiad over grpc.aio": "#8fb8dd",
+    "Triton": "#4f9d2f",
+    "MLServer": "#d1661a",
+}
 _PANEL = (3.6, 2.9)
 _COLUMNS = 3
 _FARTHEST = 4.0

@@ -26,7 +26,7 @@ from bench.processes import ROOT
 from bench.published import assets_folder
 from bench.results import summarise
 from bench.rounds import Bench, Clients, check_answers
-from bench.targets import EMPTY_CASES, NaiadTarget, empty_peer, mlserver_peer, triton_peer
+from bench.targets import EMPTY_CASES, OVER_GRPCIO, NaiadTarget, empty_peer, mlserver_peer, triton_peer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -142,6 +142,7 @@ def _measure(
         targets: list[Target] = [stack.enter_context(NaiadTarget(folder.repository, output / "server.log"))]
         if settings.peers:
             targets += _empty(stack, cases, targets[0], work=work, output=output)
+            targets.append(stack.enter_context(_over_grpcio(folder.repository, output)))
             targets += _peers(stack, settings, cases, outputs, work=work, output=output, notes=notes)
         senders: list[Client] = ["perf_analyzer", "asyncio"] if perf else ["asyncio"]
         loads = planned_loads(settings.in_flight, senders, full=settings.full)
@@ -250,6 +251,10 @@ def _empty(stack: ExitStack, cases: list[Case], naiad: Target, *, work: Path, ou
     if not any(case.key in EMPTY_CASES for case in cases):
         return []
     return [stack.enter_context(empty_peer(work / "empty", output / "empty.log", cases, naiad))]
+
+
+def _over_grpcio(repository: Path, output: Path) -> NaiadTarget:
+    return NaiadTarget(repository, output / "server-grpcio.log", "--grpc-transport=grpcio", name=OVER_GRPCIO)
 
 
 def _installed(environment: Environment, *, make: bool) -> None:

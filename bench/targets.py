@@ -35,6 +35,8 @@ _START_LIMIT_S = 120.0
 _STOP_LIMIT_S = 20.0
 _CALL_LIMIT_S = 30.0
 EMPTY = "empty grpc.aio"
+OVER_GRPCIO = f"{OURS} over grpc.aio"
+"""The same server with gRPC's own transport."""
 EMPTY_CASES = ("add_sub", "identity")
 """What the empty server answers: the smallest requests and the largest."""
 EVERY_WIRE: frozenset[Wire] = frozenset({"unary", "stream", "shared memory", "frames"})
@@ -70,14 +72,14 @@ class Target(Protocol):
 
 
 class NaiadTarget:
-    """`naiad serve` with its default settings, and shared memory regions allowed."""
+    """`naiad serve` with its default settings but for the flags given, and shared memory regions allowed."""
 
-    name = OURS
     wires = EVERY_WIRE
 
-    def __init__(self, repository: Path, log_file: Path) -> None:
+    def __init__(self, repository: Path, log_file: Path, *flags: str, name: str = OURS) -> None:
+        self.name = name
         ports = ["--http-port=0", "--metrics-port=0", "--metrics-address=127.0.0.1"]
-        self._server = Server(repository, log_file, *ports, "--allow-client-shm=true")
+        self._server = Server(repository, log_file, *ports, "--allow-client-shm=true", *flags)
 
     def __enter__(self) -> Self:
         self.address = self._server.__enter__().address

@@ -17,6 +17,7 @@ DEFAULTS = {
     "grpc.max_receive_message_length": 2**31 - 1,
     "grpc.max_send_message_length": 2**31 - 1,
     "grpc.so_reuseport": 0,
+    "grpc.max_concurrent_streams": 4_096,
     "grpc.keepalive_time_ms": 7_200_000,
     "grpc.keepalive_timeout_ms": 20_000,
     "grpc.keepalive_permit_without_calls": 0,
@@ -24,7 +25,7 @@ DEFAULTS = {
     "grpc.http2.min_ping_interval_without_data_ms": 300_000,
     "grpc.http2.max_ping_strikes": 2,
 }
-"""Triton's."""
+"""Triton's, which bounds calls in no way."""
 
 
 def config(**settings: Any) -> ServerConfig:
@@ -47,6 +48,7 @@ def test_the_defaults_are_tritons() -> None:
             {"grpc.max_receive_message_length": 9, "grpc.max_send_message_length": 9},
         ),
         ("reuse_grpc_port", True, "reuse_port", {"grpc.so_reuseport": 1}),
+        ("grpc_max_concurrent_streams", 9, "max_concurrent_streams", {"grpc.max_concurrent_streams": 9}),
         ("grpc_keepalive_time", 9, "keepalive_time_ms", {"grpc.keepalive_time_ms": 9}),
         ("grpc_keepalive_timeout", 9, "keepalive_timeout_ms", {"grpc.keepalive_timeout_ms": 9}),
         (
