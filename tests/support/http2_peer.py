@@ -250,6 +250,7 @@ class Peer:
         self.auto = auto
         self.grants = grants
         self.closed = False
+        self.frame_bytes = MAX_FRAME
         self.goaways: list[tuple[int, int, bytes]] = []
         self.pongs: list[bytes] = []
         self.pings = 0
@@ -328,7 +329,7 @@ class Peer:
         """Send DATA within the server's windows, reading where they are used up."""
         rest = memoryview(data)
         while True:
-            room = min(self._room(stream), MAX_FRAME, len(rest))
+            room = min(self._room(stream), self.frame_bytes, len(rest))
             if rest and room <= 0:
                 answer = self.answers.get(stream)
                 if not self.read() or (answer is not None and answer.over):

@@ -220,7 +220,8 @@ def test_an_answered_call_whose_client_has_not_ended_is_let_go(running: Served, 
     for _ in range(50):
         stream = peer.start(head("/no.Such/Method"))
         assert peer.answer(stream).status == 12
-    peer.pinged()
+        peer.pinged()
+        assert peer.answers[stream].reset == Code.NO_ERROR
     running.calms_down(tasks)
     lives(peer)
 

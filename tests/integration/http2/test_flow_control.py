@@ -32,7 +32,6 @@ from support.http2_served import (
     lives,
     own,
 )
-
 from tritonclient.grpc import service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -70,7 +69,9 @@ def test_messages_much_larger_than_all_windows_go_both_ways(peer: Peer) -> None:
 def test_the_connections_window_is_given_back_as_it_is_used(peer: Peer) -> None:
     """More goes over one connection than its window held at first, in messages of which none needs much."""
     total = peer.send_window * 5 // 4
-    sent = message(pb.ModelInferRequest(model_name="missing", raw_input_contents=[bytes(MIB)]).SerializeToString())
+    sent = message(
+        pb.ModelInferRequest(model_name="missing", raw_input_contents=[bytes(MIB)]).SerializeToString()
+    )
     for _ in range(total // len(sent) + 1):
         stream = peer.start(head(INFER))
         peer.send_data(stream, sent, end=True)

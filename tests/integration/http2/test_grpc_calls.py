@@ -10,6 +10,7 @@ import pytest
 from support.http2_peer import (
     END_HEADERS,
     END_STREAM,
+    Code,
     Kind,
     Peer,
     binary,
@@ -170,6 +171,8 @@ def test_an_open_stream_is_ended_at_its_deadline(peer: Peer, running: Served) ->
     assert peer.fate(stream) == "status 4"
     assert 0.15 < time.monotonic() - began < 2
     assert peer.answers[stream].text == "Deadline Exceeded"
+    peer.pinged()
+    assert peer.answers[stream].reset == Code.NO_ERROR, "a client that has not ended is told that it need not"
     running.calms_down(tasks)
 
 

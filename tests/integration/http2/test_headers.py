@@ -85,6 +85,18 @@ def test_the_table_is_kept_over_calls_and_over_refused_ones(peer: Peer) -> None:
     assert len(peer.answers) == len(fields)
 
 
+def test_the_same_bytes_mean_what_the_table_says_each_time(peer: Peer) -> None:
+    """A block of indices alone: known, live or unknown as the head that was last remembered says."""
+    unknown = "/no.Such/Method"
+    again = bytes(0x80 | (62 + n) for n in reversed(range(len(head(LIVE)))))
+    for path, status in [(LIVE, 0), (unknown, 12), (LIVE, 0), (unknown, 12), (unknown, 12), (LIVE, 0)]:
+        for block in (indexed_literals(head(path)), again, again):
+            stream = peer.take_stream()
+            peer.send(frame(Kind.HEADERS, END_HEADERS, stream, block))
+            peer.send(frame(Kind.DATA, END_STREAM, stream, message(b"")))
+            assert peer.answer(stream).status == status
+
+
 def test_entries_pushed_out_of_the_table_are_gone(peer: Peer, transport: str) -> None:
     """An entry of 4,050 bytes pushes all before it out; the index behind it is then none."""
     stream = peer.take_stream()

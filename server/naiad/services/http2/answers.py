@@ -94,13 +94,20 @@ def trailers_block(code: int, message: str, metadata: Entries = ()) -> bytes:
     return _with_status((), code, message, metadata)
 
 
-def trailers_only_block(code: int, message: str, metadata: Entries = ()) -> bytes:
+def trailers_only_block(code: int, message: str, metadata: Entries = (), *, accept: str = "") -> bytes:
     """The whole answer to a call that is refused: head and end in one. A message that is too long is cut.
+
+    Args:
+        code: the status's number.
+        message: what is wrong.
+        metadata: of the handler.
+        accept: the compressions that this server takes, where the call's is none of them.
 
     Raises:
         ValueError: a key or a value cannot be sent; the text names the key.
     """
-    return _with_status(_HEAD, code, message, metadata)
+    head = (*_HEAD, (b"grpc-accept-encoding", accept.encode("ascii"))) if accept else _HEAD
+    return _with_status(head, code, message, metadata)
 
 
 def http_refusal_block(http_status: int, code: int, message: str) -> bytes:

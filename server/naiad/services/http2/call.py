@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections import deque
@@ -18,7 +19,6 @@ from naiad.services.off_loop import off_loop
 from naiad.services.status import status_of
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Iterable
 
     from naiad.services.http2.context import Metadata
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 
 log = structlog.get_logger(__name__)
+
+MESSAGE_COST = 64
+"""Bytes that a message which waits to be read counts beside its own: many small ones take memory, too."""
+
+SMALL_PACKED_BYTES = 64 * 1024
+"""Up to this size a compressed message is inflated at once: zlib makes at most a thousand times as much of it."""
 
 DEADLINE_EXCEEDED = "Deadline Exceeded"
 NOT_ONE_MESSAGE = "the method takes exactly one message"
@@ -91,7 +97,7 @@ class Call(CallContext):
             return
         if self._inbox is not None:
             self._inbox.append(message)
-            self._stream.hold(len(message))
+            self._stream.hold(len(message) + MESSAGE_COST)
             self._wake_reader()
         elif self._request is None:
             self._request = message
@@ -128,6 +134,8 @@ class Call(CallContext):
             self._is_ended = True
             self._stop_work()
             self._over()
+        elif self._drained is not None:  # it has ended by other hands than those that write
+            self._drained.cancel()
 
     def fail(self, code: grpc.StatusCode, message: str) -> None:
         """End the call with a status, whatever works for it."""
@@ -191,7 +199,7 @@ class Call(CallContext):
 
     async def _answered(self, request: Received) -> None:
         """Work on the call's one message."""
-        message = await _unpacked(request)
+        message = await self._inflated(request)
         parse = self._method.parse
         await self._handled(message if parse is None else parse(_as_bytes(message)))
 
@@ -228,10 +236,27 @@ class Call(CallContext):
             self._reading = self._streams.loop.create_future()
             await self._reading
         received = inbox.popleft()
-        self._stream.hold(-len(received))
-        message = await _unpacked(received) if isinstance(received, messages.Packed) else received
+        self._stream.hold(-len(received) - MESSAGE_COST)
+        message = await self._unpacked(received) if isinstance(received, messages.Packed) else received
         parse = self._method.parse
         return message if parse is None else parse(_as_bytes(message))
+
+    async def _unpacked(self, received: Received) -> bytes | memoryview:
+        try:
+            return await self._inflated(received)
+        except CallFault as fault:
+            # The client's doing, of which servicers know nothing: they are cancelled, as by a deadline.
+            self.fail(fault.code, fault.message)
+            raise asyncio.CancelledError from None
+
+    async def _inflated(self, received: Received) -> bytes | memoryview:
+        """A message that may have come compressed; of those that may become huge, few at a time."""
+        if not isinstance(received, messages.Packed):
+            return received
+        if len(received) <= SMALL_PACKED_BYTES:
+            return await off_loop(received.unpacked)
+        async with self._streams.inflating:
+            return await off_loop(received.unpacked)
 
     def _wake_reader(self) -> None:
         waiter, self._reading = self._reading, None
@@ -373,11 +398,6 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         return await self._call.next_message()
-
-
-async def _unpacked(received: Received) -> bytes | memoryview:
-    """A message that may have come compressed."""
-    return await off_loop(received.unpacked) if isinstance(received, messages.Packed) else received
 
 
 def _as_bytes(message: bytes | memoryview) -> bytes:

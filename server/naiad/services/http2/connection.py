@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,6 +35,15 @@ PREFACE_S: Final = 20.0
 DRAIN_PING: Final = b"naiadend"
 """A ping behind the announcement of the end: its answer shows that the client has read that."""
 
+DRAIN_S: Final = 20.0
+"""After so long a client that does not answer that ping is taken to have read the announcement."""
+
+CLOSE_S: Final = 10.0
+"""How long a client may take to read the last of a closed connection."""
+
+GOAWAY_BYTES: Final = 8
+"""What a GOAWAY has before its reason."""
+
 NO_TABLE: Final = b"\x20"
 """The word of HPACK that a header table has shrunk to nothing."""
 
@@ -54,13 +64,14 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._pings: Pings
         self._patience: Patience
-        self._reader = FrameReader(self, server.buffer, MAX_FRAME_BYTES)
+        self._reader = FrameReader(self, server.buffer, MAX_FRAME_BYTES, server.loop.time)
         self._blocks = BlockReader()
         self._settings_seen = False
         self._is_ending = False
         self._is_closed = False
         self._preface_timer: asyncio.TimerHandle | None = None
         self._age_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
 
     # The transport
 
@@ -104,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         if exc is not None:
             log.debug("connection lost", peer=self.peer, reason=str(exc) or type(exc).__name__)
         self._is_closed = True
-        for timer in (self._preface_timer, self._age_timer):
+        for timer in (self._preface_timer, self._age_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         self._pings.stop()
@@ -117,10 +128,28 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; see `asyncio.BufferedProtocol`."""
+        if self._is_closed:  # what TLS has still in hand
+            return
+        self._pings.heard()
+        if self._take(partial(self._reader.received, nbytes)):
+            self._transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take more of what was read, now that other connections had their turn."""
+        if self._is_closed:
+            return
+        if self._take(self._reader.go_on):
+            self.loop.call_soon(self._go_on)
+        else:
+            self._transport.resume_reading()
+
+    def _take(self, reads: Callable[[], None]) -> bool:
+        """Let the reader take frames, and see to what goes wrong; whether some wait for the next turn."""
         outbox = self.outbox
         outbox.hold()
         try:
-            self._reader.received(nbytes)
+            reads()
         except ConnectionFault as fault:
             self.close(fault.code, fault.reason)
         except Exception as error:
@@ -128,6 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close(frames.INTERNAL_ERROR, "unexpected error in the server")
         finally:
             outbox.release()
+        return self._reader.is_behind and not self._is_closed
 
     def eof_received(self) -> bool:
         """The client sends nothing any more: nobody could cancel or give room, so that is its end."""
@@ -160,6 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()  # a client that reads nothing would keep the transport for ever
         else:
             self._transport.close()
+            self._end_at(CLOSE_S, self._transport.abort)
 
     def abort(self, reason: str) -> None:
         """Close without a word: the client does not answer."""
@@ -176,8 +207,15 @@ class Connection(asyncio.BufferedProtocol):
             frames.goaway(frames.STREAM_ID_BITS, frames.NO_ERROR, reason.encode())
             + frames.frame(frames.PING, 0, 0, DRAIN_PING)
         )
-        if not self._reader.begun:
+        if self._reader.begun:
+            self._end_at(DRAIN_S, self._drain_read)
+        else:
             self.close()
+
+    def _end_at(self, delay_s: float, end: Callable[[], None]) -> None:
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+        self._end_timer = self.loop.call_later(delay_s, end)
 
     def _drain_read(self, reason: bytes = b"") -> None:
         """The client knows that the end comes: streams that it opens from now on are not answered."""
@@ -210,7 +248,6 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was not ended")
         if not self._settings_seen and kind != frames.SETTINGS:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        self._pings.heard()
         handler = _HANDLERS.get(kind)
         if handler is None:
             self._patience.tried()
@@ -232,7 +269,6 @@ class Connection(asyncio.BufferedProtocol):
         """See `FrameSink`."""
         if self._blocks.is_within:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was not ended")
-        self._pings.heard()
         return self.streams.data_begins(stream_id, length, flags)
 
     def data_ends(self, stream: Stream) -> None:
@@ -278,13 +314,19 @@ class Connection(asyncio.BufferedProtocol):
             self._settings_seen = True
             if self._preface_timer is not None:
                 self._preface_timer.cancel()
+        window = self.outbox.initial_window
         for identifier, value in frames.read_settings(payload):
             self._apply(identifier, value)
+            if identifier == frames.INITIAL_WINDOW_SIZE:
+                window = value
+        # Once, and not for each time that it is named: it changes every open stream.
+        self.streams.initial_window(window)
         self.outbox.write(frames.SETTINGS_ACK)
 
     def _apply(self, identifier: int, value: int) -> None:
         if identifier == frames.INITIAL_WINDOW_SIZE:
-            self.streams.initial_window(value)
+            if value > frames.MAX_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"an initial window of {value}")
         elif identifier == frames.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_BYTES <= value <= frames.LARGEST_FRAME_BYTES:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, f"a maximal frame of {value} bytes")
@@ -298,8 +340,10 @@ class Connection(asyncio.BufferedProtocol):
     def _on_goaway(self, _flags: int, stream_id: int, payload: memoryview) -> None:
         if stream_id:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < GOAWAY_BYTES:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
         # A client that says goodbye still takes its answers, and closes the connection itself.
-        log.debug("client says goodbye", peer=self.peer, reason=bytes(payload[8:200]))
+        log.debug("client says goodbye", peer=self.peer, reason=bytes(payload[GOAWAY_BYTES:200]))
         self._patience.tried()
 
     def _on_priority(self, _flags: int, stream_id: int, payload: memoryview) -> None:

@@ -27,9 +27,10 @@ class StreamFault(Exception):  # noqa: N818  # see ConnectionFault
 
 
 class CallFault(Exception):  # noqa: N818  # see ConnectionFault
-    """The call ends with this status."""
+    """The call ends with this status; `accept` tells which compressions would have been taken."""
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, *, accept: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.accept = accept

@@ -34,9 +34,10 @@ class Outbox:
         "_loop",
         "_parts",
         "_transport",
+        "_unread_bytes",
         "_waiting",
         "block_prefix",
-        "has_sent_data",
+        "data_sent",
         "initial_window",
         "max_frame_bytes",
         "window",
@@ -50,10 +51,11 @@ class Outbox:
         self.max_frame_bytes = frames.DEFAULT_FRAME_BYTES
         self.block_prefix = b""
         """What the next header block begins with: a client that shrank its header table must be told."""
-        self.has_sent_data = False
-        """Whether messages were sent since somebody looked, and set it to False."""
+        self.data_sent = 0
+        """Frames of messages sent so far: what a client does to take them is no flood."""
         self._parts: list[bytes | memoryview] = []
         self._bytes = 0
+        self._unread_bytes = 0
         self._is_held = False
         self._is_scheduled = False
         self._is_paused = False
@@ -65,9 +67,9 @@ class Outbox:
         return self._is_paused
 
     @property
-    def unwritten_bytes(self) -> int:
-        """Bytes that were sent and that the client's socket has not taken."""
-        return self._bytes + self._transport.get_write_buffer_size()
+    def unread_bytes(self) -> int:
+        """Bytes of frames other than DATA that were added since the client stopped reading."""
+        return self._unread_bytes
 
     def hold(self) -> None:
         """Write nothing until `release`: more is about to come."""
@@ -82,6 +84,8 @@ class Outbox:
         """Send frames that no window limits."""
         self._parts.append(data)
         self._bytes += len(data)
+        if self._is_paused:  # no window limits this, and DATA waits
+            self._unread_bytes += len(data)
         if not self._is_held and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._flush_scheduled)
@@ -112,6 +116,8 @@ class Outbox:
     def answer(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> bool:
         """Send a whole answer at once if nothing hinders it; whether that was so."""
         size = PREFIX_BYTES + len(message)
+        if self._bytes >= WRITE_BYTES:
+            self.flush()  # the transport may ask for a pause in it
         if (
             size > self.max_frame_bytes
             or size > self.window
@@ -122,7 +128,7 @@ class Outbox:
         ):
             return False
         self.window -= size
-        self.has_sent_data = True
+        self.data_sent += 1
         header, stream_id = frames.frame_header, stream.id
         self.write(
             b"".join(
@@ -156,14 +162,15 @@ class Outbox:
             return False
         self.window -= size
         stream.send_window -= size
-        self.has_sent_data = True
+        self.data_sent += 1
         self.write(frames.frame_header(size, frames.DATA, 0, stream.id))
         if size == len(data):
             stream.backlog.popleft()
             self.write(data)
         else:
-            self.write(data[:size])
-            stream.backlog[0] = data[size:]
+            view = memoryview(data)  # or a client that gives room by the byte would have the rest copied
+            self.write(view[:size])
+            stream.backlog[0] = view[size:]
         return True
 
     def _settle(self, stream: Stream) -> None:
@@ -208,6 +215,7 @@ class Outbox:
     def resume(self) -> None:
         """It does again."""
         self._is_paused = False
+        self._unread_bytes = 0
         self._share()
 
     def _share(self) -> None:

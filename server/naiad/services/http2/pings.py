@@ -30,29 +30,31 @@ class Pings:
 
     __slots__ = (
         "_connection",
-        "_heard",
+        "_data_seen",
+        "_heard_s",
         "_last_asked_ms",
+        "_pinged_s",
         "_sent",
         "_settings",
         "_strikes",
         "_timer",
-        "_waits",
     )
 
     def __init__(self, connection: Connection, settings: GrpcSettings) -> None:
         self._connection = connection
         self._settings = settings
+        self._data_seen = 0
         self._strikes = 0
         self._last_asked_ms: float | None = None
-        self._heard = False
+        self._heard_s = connection.loop.time()
         self._sent = 0
-        self._waits = False
+        self._pinged_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wait(settings.keepalive_time_ms)
 
     def heard(self) -> None:
         """Something came from the client: it is there."""
-        self._heard = True
+        self._heard_s = self._connection.loop.time()
 
     def told(self) -> None:
         """The client was sent something it asked for: pings since are no nuisance."""
@@ -66,6 +68,7 @@ class Pings:
             ConnectionFault: it did too often.
         """
         settings = self._settings
+        self._look_for_data()
         now_ms = self._connection.loop.time() * 1e3
         last_ms, self._last_asked_ms = self._last_asked_ms, now_ms
         interval_ms = settings.http2_min_recv_ping_interval_without_data_ms
@@ -77,33 +80,43 @@ class Pings:
         if settings.http2_max_ping_strikes and self._strikes > settings.http2_max_ping_strikes:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, TOO_MANY_PINGS)
 
+    def _look_for_data(self) -> None:
+        """Parts of messages count too: clients measure their bandwidth by pings behind those they get."""
+        data_sent = self._connection.outbox.data_sent
+        if data_sent != self._data_seen:
+            self._data_seen = data_sent
+            self.told()
+
     def stop(self) -> None:
         """Ping no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self, delay_ms: int) -> None:
+    def _wait(self, delay_ms: float) -> None:
         if 0 < delay_ms < 2**31 - 1:
             self._timer = self._connection.loop.call_later(delay_ms / 1e3, self._look)
 
     def _look(self) -> None:
         connection, settings = self._connection, self._settings
-        heard, self._heard = self._heard, False
-        if self._waits and not heard:
+        now_s = connection.loop.time()
+        if self._pinged_s is not None and self._heard_s < self._pinged_s:
             connection.abort("keepalive timeout")
             return
-        self._waits = not heard and self._may_ping()
-        if self._waits:
+        self._pinged_s = None
+        left_ms = settings.keepalive_time_ms - (now_s - self._heard_s) * 1e3
+        if left_ms <= 0 and self._may_ping():
             self._sent += 1
+            self._pinged_s = now_s
             connection.outbox.write(frames.frame(frames.PING, 0, 0, KEEPALIVE_PING))
             self._wait(settings.keepalive_timeout_ms)
         else:
-            self._wait(settings.keepalive_time_ms)
+            self._wait(left_ms if left_ms > 0 else settings.keepalive_time_ms)
 
     def _may_ping(self) -> bool:
         settings = self._settings
         limit = settings.http2_max_pings_without_data
+        self._look_for_data()
         if limit and self._sent >= limit:
             return False
         return settings.keepalive_permit_without_calls or not self._connection.streams.is_idle

@@ -8,6 +8,8 @@ from naiad.services.http2 import frames
 from naiad.services.http2.faults import ConnectionFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from naiad.services.http2.stream import Stream
 
 READ_BYTES: Final = 64 * 1024
@@ -15,6 +17,9 @@ READ_BYTES: Final = 64 * 1024
 
 DIRECT_BYTES: Final = 16 * 1024
 """From so much on that is still to come of a message, the kernel writes it where it belongs."""
+
+TURN_S: Final = 0.01
+"""After so long no further frame is taken before the loop has seen to other connections."""
 
 MAX_PAYLOAD_BYTES: Final = 33 * 1024
 """The longest payload of a frame that is not DATA: these are looked at when they are whole."""
@@ -51,8 +56,10 @@ class FrameReader:
     __slots__ = (
         "_begun",
         "_buffer",
+        "_clock",
         "_data_left",
         "_ends_stream",
+        "_is_behind",
         "_max_frame_bytes",
         "_rest",
         "_room",
@@ -61,8 +68,12 @@ class FrameReader:
         "_stream",
     )
 
-    def __init__(self, sink: FrameSink, buffer: ReceiveBuffer, max_frame_bytes: int) -> None:
+    def __init__(
+        self, sink: FrameSink, buffer: ReceiveBuffer, max_frame_bytes: int, clock: Callable[[], float]
+    ) -> None:
         self._sink = sink
+        self._clock = clock
+        self._is_behind = False
         self._buffer = buffer
         self._max_frame_bytes = max_frame_bytes
         self._begun = False
@@ -77,6 +88,20 @@ class FrameReader:
     def begun(self) -> bool:
         """Whether the client has said that it speaks HTTP/2."""
         return self._begun
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether frames may wait in what was read: `go_on` before more is read into `room()`."""
+        return self._is_behind
+
+    def go_on(self) -> None:
+        """Take what waits, as far as a turn's time goes.
+
+        Raises:
+            ConnectionFault: as `received`.
+        """
+        self.room()
+        self.received(0)
 
     def room(self) -> memoryview:
         """Where to read into next."""
@@ -113,10 +138,12 @@ class FrameReader:
     def _cut(self, stop: int) -> int:
         """Hand on what lies in the buffer up to `stop`; returns where the rest begins."""
         start = 0
+        self._is_behind = False
         if not self._begun:
             start = self._preface(stop)
             if not self._begun:
                 return start
+        until = self._clock() + TURN_S
         while True:
             if self._data_left or self._skip:
                 start = self._go_on(start, stop)
@@ -126,6 +153,9 @@ class FrameReader:
             if after == start:
                 return start
             start = after
+            if start < stop and self._clock() > until:
+                self._is_behind = True
+                return start
 
     def _go_on(self, start: int, stop: int) -> int:
         """Hand on more of a payload that has begun; returns where the buffer goes on."""

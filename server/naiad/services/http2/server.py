@@ -12,7 +12,7 @@ import structlog
 from naiad.services.http2.connection import Connection
 from naiad.services.http2.faults import CallFault
 from naiad.services.http2.listening import Listener, listen
-from naiad.services.http2.messages import SUPPORTED
+from naiad.services.http2.messages import ACCEPT_ENCODING, SUPPORTED
 from naiad.services.http2.methods import Method, Methods
 from naiad.services.http2.receiving import ReceiveBuffer
 
@@ -31,6 +31,9 @@ NO_METHOD: Final = "Method not found!"
 AGE_JITTER: Final = 0.1
 """Ages differ by this part, so that connections made together do not end together."""
 
+MAX_INFLATING: Final = 2
+"""Large compressed messages inflated at once: they may take all memory there is, and all threads."""
+
 FLUSH_S: Final = 1.0
 """How long a closed connection may take to write what it was told to."""
 
@@ -48,6 +51,7 @@ class Http2Server:
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()
         self._is_stopping = False
+        self.inflating = asyncio.Semaphore(MAX_INFLATING)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -115,7 +119,9 @@ class Http2Server:
                 return CallFault(grpc.StatusCode.UNAVAILABLE, refusal)
         if head.encoding not in SUPPORTED:
             return CallFault(
-                grpc.StatusCode.UNIMPLEMENTED, f"Compression algorithm '{head.encoding}' is not supported"
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"Compression algorithm '{head.encoding}' is not supported",
+                accept=ACCEPT_ENCODING,
             )
         return method
 

@@ -90,7 +90,13 @@ class Stream:
 
     def room(self) -> memoryview | None:
         """Where the rest of a large message belongs."""
-        return None if self.is_over else self.reader.room()
+        if self.is_over:
+            return None
+        try:
+            return self.reader.room()
+        except CallFault as fault:
+            self._streams.fail(self, fault)
+            return None
 
     def filled(self, count: int) -> None:
         """So many bytes were read into `room()`."""
@@ -121,6 +127,7 @@ class Stream:
         if allowed - self._allowed >= self._window // 2 and not (self.remote_closed or self.is_over):
             self._streams.outbox.write(frames.window_update(self.id, allowed - self._allowed))
             self._allowed = allowed
+            self._streams.told()
 
     # What it is sent
 

@@ -62,6 +62,7 @@ class Streams:
     ) -> None:
         """Create a connection without streams; `on_over` is called whenever one of them has ended."""
         self.loop: asyncio.AbstractEventLoop = server.loop
+        self.inflating = server.inflating
         self.outbox = outbox
         self.peer = peer
         self.max_message_bytes = server.settings.max_message_bytes
@@ -129,10 +130,11 @@ class Streams:
 
     def _refuse(self, block: Block, fault: CallFault, http_status: int = HTTP_OK) -> None:
         """Answer a stream with its trailers alone."""
+        self._patience.tried()
         log.debug("call refused", code=fault.code.name, reason=fault.message, peer=self.peer)
         code: int = fault.code.value[0]
         if http_status == HTTP_OK:
-            trailers = headers.trailers_only_block(code, fault.message)
+            trailers = headers.trailers_only_block(code, fault.message, accept=fault.accept)
         else:
             trailers = headers.http_refusal_block(http_status, code, fault.message)
         self.outbox.headers(block.stream_id, trailers, ends_stream=True)
@@ -189,6 +191,7 @@ class Streams:
                 raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than the connection's window")
             self.outbox.write(frames.window_update(0, self._unacknowledged))
             self._unacknowledged = 0
+            self._pings.told()
         if length:
             self._patience.restored()
         elif not flags & frames.END_STREAM:
@@ -258,9 +261,9 @@ class Streams:
         Raises:
             ConnectionFault: more than a window can be.
         """
-        if size > frames.MAX_WINDOW:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"an initial window of {size}")
         change, self.outbox.initial_window = size - self.outbox.initial_window, size
+        if not change:
+            return
         for stream in list(self._streams.values()):
             try:
                 self.outbox.stream_window(stream, change)
