@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import random
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -23,7 +26,9 @@ from support.http2_peer import (
 )
 from support.http2_served import INFER, LIVE, STREAM, echo_request, lives, own, served
 
-from naiad.services.http2 import connection
+from naiad.services.http2 import connection, messages
+from naiad.services.http2.call import SMALL_PACKED_BYTES
+from naiad.services.http2.server import MAX_INFLATING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,3 +172,47 @@ def test_a_damaged_message_of_a_stream_is_no_error_of_the_servers(running: Serve
         assert (answer.status, answer.text) == (13, "Decompression failed due to zlib error")
         lives(peer)
     running.until(lambda: not running.calls())
+
+
+def test_many_calls_may_meet_their_deadline_while_their_data_is_on_its_way(running: Served) -> None:
+    """Data of streams that the server has ended is no fault of the client, however many they are."""
+    with Peer(running.address) as peer:
+        peer.settled()
+        streams = [peer.start(head(STREAM, grpc_timeout="300m")) for _ in range(1_500)]
+        assert all(peer.answer(stream).over for stream in streams)
+        peer.send(b"".join(frame(Kind.DATA, END_STREAM, stream, message(b"")) for stream in streams))
+        lives(peer)
+
+
+def test_few_large_compressed_messages_are_inflated_at_a_time(
+    running: Served, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take gigabytes and a thread; a small one does not wait behind them."""
+    own(transport, "inflates on threads of its own")
+    inflate, free = messages.decompress, threading.Event()
+    at_work: list[int] = []
+    peak: list[int] = []
+
+    def held(data: messages.Message, encoding: str, max_bytes: int) -> bytes:
+        if len(data) > SMALL_PACKED_BYTES:
+            at_work.append(1)
+            peak.append(len(at_work))
+            free.wait(10)
+            at_work.pop()
+        return inflate(data, encoding, max_bytes)
+
+    monkeypatch.setattr(messages, "decompress", held)
+    sent = random.Random(1).randbytes(2 * SMALL_PACKED_BYTES)
+    with Peer(running.address) as peer:
+        peer.settled()
+        large = gzip.compress(echo_request(sent))
+        streams = []
+        for _ in range(5):
+            streams.append(peer.start(head(INFER, grpc_encoding="gzip")))
+            peer.send_data(streams[-1], message(large, 1), end=True)
+        small = peer.start(head(INFER, grpc_encoding="gzip"))
+        peer.send_data(small, message(gzip.compress(echo_request(b"a")), 1), end=True)
+        assert peer.answer(small).status == 0
+        free.set()
+        assert [peer.answer(stream).status for stream in streams] == [0] * 5
+    assert max(peak) == MAX_INFLATING

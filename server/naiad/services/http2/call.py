@@ -35,7 +35,7 @@ MESSAGE_COST = 64
 """Bytes that a message which waits to be read counts beside its own: many small ones take memory, too."""
 
 SMALL_PACKED_BYTES = 64 * 1024
-"""Up to this size a compressed message is inflated at once: zlib makes at most a thousand times as much of it."""
+"""Up to this size a compressed message is inflated at once: it becomes a thousand times as much at most."""
 
 DEADLINE_EXCEEDED = "Deadline Exceeded"
 NOT_ONE_MESSAGE = "the method takes exactly one message"

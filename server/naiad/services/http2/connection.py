@@ -124,11 +124,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # asyncio's
         """Where to read into; see `asyncio.BufferedProtocol`."""
-        return self._reader.room()
+        return self._server.buffer.view if self._is_closed else self._reader.room()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; see `asyncio.BufferedProtocol`."""
-        if self._is_closed:  # what TLS has still in hand
+        if self._is_closed:  # what comes until the client closes too
             return
         self._pings.heard()
         if self._take(partial(self._reader.received, nbytes)):
@@ -185,12 +185,19 @@ class Connection(asyncio.BufferedProtocol):
         if self._reader.begun:
             last = min(self.streams.last_id, self.streams.last_answered)
             self.outbox.write(frames.goaway(last, code, reason.encode()))
+        self._pings.stop()
         self.outbox.flush()
-        if self.outbox.is_paused:
-            self._transport.abort()  # a client that reads nothing would keep the transport for ever
+        if code != frames.NO_ERROR and self.outbox.is_paused:
+            self._transport.abort()  # who reads nothing is told nothing
+            return
+        if code == frames.NO_ERROR and self._transport.can_write_eof():
+            # Were the socket closed, a window that the client still gives would take its answers from it:
+            # the kernel drops what is not sent yet when something comes for a socket that nobody has.
+            self.outbox.finish()
+            self._transport.resume_reading()
         else:
             self._transport.close()
-            self._end_at(CLOSE_S, self._transport.abort)
+        self._end_at(CLOSE_S, self._transport.abort)
 
     def abort(self, reason: str) -> None:
         """Close without a word: the client does not answer."""

@@ -29,7 +29,7 @@ PREFIX_BYTES: Final = 5
 LARGE_BYTES: Final = 65_536
 """From this size on, a message is a view of memory of its own, into which it was received."""
 
-FIRST_BYTES: Final = 4 * 2**20
+FIRST_BYTES: Final = 2 * 2**20
 """The most memory that a mere length gets; more follows as bytes do."""
 
 Message: TypeAlias = bytes | memoryview

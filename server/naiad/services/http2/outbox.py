@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from naiad.services.http2 import frames
@@ -28,6 +29,7 @@ class Outbox:
 
     __slots__ = (
         "_bytes",
+        "_is_finished",
         "_is_held",
         "_is_paused",
         "_is_scheduled",
@@ -56,6 +58,7 @@ class Outbox:
         self._parts: list[bytes | memoryview] = []
         self._bytes = 0
         self._unread_bytes = 0
+        self._is_finished = False
         self._is_held = False
         self._is_scheduled = False
         self._is_paused = False
@@ -102,8 +105,14 @@ class Outbox:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._bytes = 0
-        if not self._transport.is_closing():
+        if not (self._is_finished or self._transport.is_closing()):
             self._transport.write(data)
+
+    def finish(self) -> None:
+        """Nothing is sent any more: the client reads what was written, and the end behind it."""
+        self._is_finished = True
+        with contextlib.suppress(OSError):  # the client is gone already
+            self._transport.write_eof()
 
     def headers(self, stream_id: int, block: bytes, *, ends_stream: bool = False) -> None:
         """Send a header block."""

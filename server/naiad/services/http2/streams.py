@@ -40,8 +40,11 @@ CONNECTION_WINDOW: Final = 16 * 2**20
 MAX_LIST_BYTES: Final = 16 * 1024
 """The largest metadata of a call, counted as HTTP/2 does: names, values and 32 bytes each."""
 
-MAX_EARLY: Final = 1_000
-"""Streams that were answered before their client had finished, of which frames may still come."""
+MIN_EARLY: Final = 1_000
+"""Streams that were answered before their client had finished, of which frames may still come.
+
+As many as may be open are remembered, if these are more: all of them may meet their deadline at once.
+"""
 
 HTTP_OK: Final = 200
 """HTTP's status of every call of gRPC, whatever gRPC's own is."""
@@ -77,6 +80,7 @@ class Streams:
         self._headers = HeaderReader(max_block_bytes=MAX_BLOCK_BYTES, max_list_bytes=MAX_LIST_BYTES)
         self._streams: dict[int, Stream] = {}
         self._early: dict[int, None] = {}
+        self._max_early = max(MIN_EARLY, server.settings.max_concurrent_streams)
         self._at_work = 0
         self._unacknowledged = 0
 
@@ -340,7 +344,7 @@ class Streams:
 
     def _remember(self, stream_id: int) -> None:
         self._early[stream_id] = None
-        if len(self._early) > MAX_EARLY:
+        if len(self._early) > self._max_early:
             del self._early[next(iter(self._early))]
 
     def encoding_for(self, head: CallHead) -> str | None:
