@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.http2_peer import Code, Peer, window
-from support.http2_served import INFER, LIVE, echo_request, echoed, served
+from support.http2_served import INFER, LIVE, echo_request, echoed, own, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,7 @@ def test_an_answer_that_is_on_its_way_when_the_connection_has_grown_old_arrives(
     folder: Path, transport: str
 ) -> None:
     """The client reads late and gives windows meanwhile, which a closed socket would answer with a reset."""
+    own(transport, "closes the socket, and loses the answer")
     with (
         served(folder, transport, grpc_max_connection_age=200).running() as running,
         Peer(running.address, grants=False, receive_buffer=64 * 1024) as peer,
