@@ -58,6 +58,11 @@ def list_notes(config: ServerConfig) -> tuple[str, ...]:
             f"--rate-limit-resource={', '.join(config.rate_limit_resource)} has no effect without "
             "--rate-limit=execution_count: instances run whenever they are idle"
         )
+    if config.grpc_transport == "grpcio" and "grpc_max_pending_bytes" in config.model_fields_set:
+        notes.append(
+            f"--grpc-max-pending-bytes={config.grpc_max_pending_bytes} has no effect with "
+            "--grpc-transport=grpcio, which counts no messages together"
+        )
     return tuple(notes)
 
 

@@ -48,6 +48,7 @@ class GrpcSettings:
     reuse_port: bool = False
     transport: Transport = Transport.NAIAD
     max_concurrent_streams: int = 4_096
+    max_pending_bytes: int = 2**32
     max_message_bytes: int = 2**31 - 1
     keepalive_time_ms: int = 7_200_000
     keepalive_timeout_ms: int = 20_000
@@ -75,6 +76,7 @@ class GrpcSettings:
             reuse_port=config.reuse_grpc_port,
             transport=Transport(config.grpc_transport),
             max_concurrent_streams=config.grpc_max_concurrent_streams,
+            max_pending_bytes=config.grpc_max_pending_bytes,
             max_message_bytes=config.grpc_max_message_bytes,
             keepalive_time_ms=config.grpc_keepalive_time,
             keepalive_timeout_ms=config.grpc_keepalive_timeout,

@@ -63,6 +63,9 @@ class GrpcTransport(Protocol):
             UnavailableError: the address cannot be bound, or the certificate cannot be used.
         """
 
+    def begin_drain(self) -> None:
+        """Ask clients to go elsewhere, if the transport can; new ones are still told why not."""
+
     async def stop(self, grace_s: float | None) -> None:
         """Take no new calls, and cancel those at work after `grace_s` seconds."""
 
@@ -92,6 +95,9 @@ class GrpcioServer:
         port = self._listen()
         await self._server.start()
         return port
+
+    def begin_drain(self) -> None:
+        """Nothing: its connections hear of the end when it stops."""
 
     async def stop(self, grace_s: float | None) -> None:
         """See `GrpcTransport`."""

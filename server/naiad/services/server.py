@@ -71,6 +71,7 @@ class GrpcServer:
         self._dataplane.stop_accepting()
         self._health.changed()
         self._calls.begin_drain()
+        self._server.begin_drain()
 
     async def answered(self, limit_s: float) -> bool:
         """Wait up to `limit_s` seconds for the calls at work; whether all were answered."""

@@ -65,7 +65,8 @@ def _checked(landmarks: npt.ArrayLike) -> npt.NDArray[np.float64]:
     points = np.asarray(landmarks, np.float64)
     if points.shape != (len(ARCFACE), 2):
         raise InvalidArgumentError(
-            f"landmarks have shape {list(points.shape)}, {len(ARCFACE)} points (x, y) are needed"
+            f"landmarks have shape {list(points.shape)}, alignment needs exactly {len(ARCFACE)} points "
+            "(x, y): eyes, nose and mouth corners"
         )
     if not np.isfinite(points).all():
         raise InvalidArgumentError(f"landmarks {points.tolist()} are not all finite numbers")

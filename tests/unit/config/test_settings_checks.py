@@ -163,3 +163,10 @@ def test_what_kubernetes_puts_into_the_environment_is_passed_over() -> None:
         "NAIAD_FACES_PORT": "tcp://10.0.0.1:8001",
     }
     assert list_unknown_variables(links) == ()
+
+
+def test_a_limit_that_the_chosen_transport_does_not_have_is_told() -> None:
+    notes = list_notes(config(grpc_transport="grpcio", grpc_max_pending_bytes=1))
+    assert [note.split(" has no effect")[0] for note in notes] == ["--grpc-max-pending-bytes=1"]
+    assert list_notes(config(grpc_transport="grpcio")) == ()
+    assert list_notes(config(grpc_max_pending_bytes=1)) == ()

@@ -64,7 +64,8 @@ def test_another_crop_size_scales_the_template() -> None:
         (np.where(TEMPLATE > 92.3, np.nan, TEMPLATE), "not all finite"),
         (np.where(TEMPLATE > 92.3, np.inf, TEMPLATE), "not all finite"),
         (TEMPLATE * 1e7, "away from the picture"),
-        (np.zeros((4, 2)), r"shape \[4, 2\], 5 points"),
+        (np.zeros((4, 2)), r"shape \[4, 2\], alignment needs exactly 5 points"),
+        (np.zeros((6, 2)), r"shape \[6, 2\], alignment needs exactly 5 points"),
         (np.zeros(10), r"shape \[10\]"),
     ],
 )

@@ -30,6 +30,11 @@ class GrpcSettings(SettingsGroup):
     grpc_max_concurrent_streams: Positive = Field(
         4_096, le=2**31 - 1, description="Calls that one gRPC connection may have open at once."
     )
+    grpc_max_pending_bytes: Positive = Field(
+        4_096 * 2**20,
+        description="Bytes that the gRPC messages being received and worked on may take together, counting "
+        "those from 64 KiB on; --grpc-transport=naiad only.",
+    )
     grpc_max_message_bytes: Positive = Field(
         2**31 - 1, le=2**31 - 1, description="The largest gRPC message taken or sent, in bytes."
     )

@@ -63,6 +63,35 @@ class Packed(NamedTuple):
 Received: TypeAlias = Message | Packed
 
 
+class MessageBudget:
+    """How many bytes the large messages of all calls take together, and how many they may."""
+
+    def __init__(self, limit: int) -> None:
+        self.held = 0
+        self._limit = limit
+
+    def __repr__(self) -> str:
+        return f"<MessageBudget {self.held} of {self._limit}>"
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            CallFault: RESOURCE_EXHAUSTED, they are too many.
+        """
+        if self.held + size > self._limit:
+            raise CallFault(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self.held} bytes of messages are held, and with {size} more the limit of {self._limit} "
+                "is exceeded (--grpc-max-pending-bytes)",
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self.held -= size
+
+
 class MessageReader:
     """The messages of one call's incoming direction.
 
@@ -72,12 +101,27 @@ class MessageReader:
     Args:
         max_bytes: the longest message that is taken, and what a compressed one may hold.
         encoding: the call's grpc-encoding, one of `SUPPORTED`.
+        budget: what large messages are counted in until they are `given_back`; None for no limit.
     """
 
-    __slots__ = ("_buffer", "_encoding", "_filled", "_head", "_is_compressed", "_length", "_max_bytes")
+    __slots__ = (
+        "_budget",
+        "_buffer",
+        "_encoding",
+        "_filled",
+        "_head",
+        "_held",
+        "_is_compressed",
+        "_length",
+        "_max_bytes",
+    )
 
-    def __init__(self, max_bytes: int, encoding: str = "identity") -> None:
+    def __init__(
+        self, max_bytes: int, encoding: str = "identity", budget: MessageBudget | None = None
+    ) -> None:
         self._max_bytes = max_bytes
+        self._budget = budget
+        self._held = 0
         self._encoding = encoding
         self._head = b""  # of a prefix that has come in part
         self._length = _NO_LENGTH  # of the message under way
@@ -190,12 +234,26 @@ class MessageReader:
         """What is free of the buffer; a new or a larger one if there is nothing."""
         buffer = self._buffer
         if buffer is None:
-            self._buffer = buffer = _memory(min(self._length, FIRST_BYTES))
+            self._buffer = buffer = self._memory(min(self._length, FIRST_BYTES))
         elif self._filled == len(buffer):
-            larger = _memory(min(self._length, 2 * len(buffer)))
+            larger = self._memory(min(self._length, 2 * len(buffer)))
             larger[: self._filled] = buffer
+            self.give_back(len(buffer))
             self._buffer = buffer = larger
         return buffer[self._filled :]
+
+    def _memory(self, size: int) -> memoryview:
+        if self._budget is not None:
+            self._budget.take(size)
+            self._held += size
+        return _memory(size)
+
+    def give_back(self, size: int | None = None) -> None:
+        """The call lets go of so many bytes of its messages; None for all that are counted for it."""
+        if self._budget is not None and self._held:
+            size = self._held if size is None else min(size, self._held)
+            self._held -= size
+            self._budget.give_back(size)
 
     def _message(self, received: Message) -> Received:
         return Packed(received, self._encoding, self._max_bytes) if self._is_compressed else received

@@ -12,7 +12,7 @@ import structlog
 from naiad.services.http2.connection import Connection
 from naiad.services.http2.faults import CallFault
 from naiad.services.http2.listening import Listener, listen
-from naiad.services.http2.messages import ACCEPT_ENCODING, SUPPORTED
+from naiad.services.http2.messages import ACCEPT_ENCODING, SUPPORTED, MessageBudget
 from naiad.services.http2.methods import Method, Methods
 from naiad.services.http2.receiving import ReceiveBuffer
 
@@ -45,6 +45,7 @@ class Http2Server:
         """Create a server that listens nowhere yet; `restrictions` say which calls need a header."""
         self.settings = settings
         self.buffer = ReceiveBuffer()
+        self.budget = MessageBudget(settings.max_pending_bytes)
         self.loop: asyncio.AbstractEventLoop
         self._restrictions = restrictions
         self._methods = Methods()
@@ -69,14 +70,18 @@ class Http2Server:
         self._listener = await listen(self.settings, lambda: Connection(self))
         return self._listener.port
 
+    def begin_drain(self) -> None:
+        """Ask the clients that there are to go elsewhere; what they have begun is answered."""
+        for connection in list(self._connections):
+            connection.drain()
+
     async def stop(self, grace_s: float | None) -> None:
         """Take no connection and no call any more; after `grace_s` seconds, cancel the calls at work."""
         self._is_stopping = True
         if self._listener is None:
             return
         self._listener.stop_accepting()
-        for connection in list(self._connections):
-            connection.drain()
+        self.begin_drain()
         if grace_s:
             await self._wait_until_empty(grace_s)
         for connection in list(self._connections):

@@ -119,6 +119,8 @@ class Stream:
         """A message of `count` bytes waits to be taken; negative once it was."""
         self._held += count
         if count < 0:
+            if -count >= LARGE_BYTES:
+                self.reader.give_back(-count)
             self._credit()
 
     def _credit(self) -> None:

@@ -157,7 +157,7 @@ class Streams:
             block.stream_id,
             window=STREAM_WINDOW,
             send_window=self.outbox.initial_window,
-            reader=MessageReader(self.max_message_bytes, head.encoding),
+            reader=MessageReader(self.max_message_bytes, head.encoding, self._server.budget),
         )
         self._streams[block.stream_id] = stream
         self._at_work += 1
@@ -338,6 +338,7 @@ class Streams:
     def call_over(self, stream: Stream) -> None:
         """A stream has closed, or the work for its call has ended; when both are so, another may come."""
         if stream.is_over and (stream.call is None or stream.call.done()):
+            stream.reader.give_back()
             stream.call = None  # which knows its stream: a circle that only the collector would find
             self._at_work -= 1
             self._on_over()

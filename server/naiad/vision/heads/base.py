@@ -97,14 +97,19 @@ def check_outputs(config: HeadConfig, needed: Mapping[str, tuple[int, ...]]) -> 
     """
     outputs = {output.name: output for output in config.outputs}
     for name, dims in needed.items():
-        if name not in outputs or not _suits(outputs[name], dims):
-            raise InvalidArgumentError(
-                f"naiad.head '{config.detect.head}' needs an output '{name}' of numbers with dims "
-                f"{_dims_text(dims)}, the model has {_outputs_text(config.outputs)}"
-            )
+        if name not in outputs or not output_suits(outputs[name], dims):
+            raise unsuitable(config, f"an output '{name}' of numbers with dims {_dims_text(dims)}")
 
 
-def _suits(output: TensorConfig, dims: tuple[int, ...]) -> bool:
+def unsuitable(config: HeadConfig, needs: str) -> InvalidArgumentError:
+    """The error of a model whose outputs are not what the head `needs`; says what the model has."""
+    return InvalidArgumentError(
+        f"naiad.head '{config.detect.head}' needs {needs}, the model has {_outputs_text(config.outputs)}"
+    )
+
+
+def output_suits(output: TensorConfig, dims: tuple[int, ...]) -> bool:
+    """Whether an output holds numbers and its last dimensions are `dims`; -1 stands for any size."""
     if output.datatype not in {DataType.FP32, DataType.FP16, DataType.FP64, DataType.INT32, DataType.INT64}:
         return False
     if len(output.dims) < len(dims):
@@ -146,16 +151,14 @@ def float_output(outputs: Tensors, name: str, batch: int, last: tuple[int, ...])
 def suppressed(candidates: Detections, iou: float, max_faces: int) -> Detections:
     """What non-maximum suppression leaves of one picture's candidates, at most `max_faces`, the best first.
 
-    Candidates that are no finite box (a model may overflow) are left out.
+    Candidates that are no finite box (a model may overflow) are left out; classes do not suppress each other.
     """
-    numbers = candidates.boxes
-    if candidates.landmarks is not None:
-        numbers = np.concatenate([numbers, candidates.landmarks.reshape(len(candidates), 10)], axis=1)
-    usable = candidates.take(np.flatnonzero(np.isfinite(numbers).all(axis=1)))
+    usable = candidates.finite()
     return usable.take(best_indices(usable, iou)[:max_faces])
 
 
 def to_image(detections: Detections, transform: Transform) -> Detections:
     """Detections of the model's input, moved to the picture."""
     landmarks = None if detections.landmarks is None else transform.to_image(detections.landmarks)
-    return Detections(transform.boxes_to_image(detections.boxes), detections.scores, landmarks)
+    boxes = transform.boxes_to_image(detections.boxes)
+    return Detections(boxes, detections.scores, landmarks, detections.labels)

@@ -22,6 +22,7 @@ from naiad.services.http2.messages import (
     FIRST_BYTES,
     LARGE_BYTES,
     SUPPORTED,
+    MessageBudget,
     MessageReader,
     Packed,
     answer_encoding,
@@ -210,6 +211,30 @@ def test_too_long_a_message_is_refused_at_its_prefix(claimed: int) -> None:
     assert refused(prefix(claimed), max_bytes=10) == told
     assert refused(framed(b"fits") + prefix(claimed), max_bytes=10) == told
     assert refused(framed(noise(LARGE_BYTES)), max_bytes=LARGE_BYTES - 1)[0] is EXHAUSTED
+
+
+def test_large_messages_count_in_the_budget_until_they_are_given_back() -> None:
+    """What a message has outgrown is given back at once, what it takes when its call is over."""
+    budget = MessageBudget(8 * 2**20)
+    reader = MessageReader(16 * 2**20, "identity", budget)
+    sent = noise(3 * 2**20)
+    read(reader, framed(sent)[: 2**20])
+    assert budget.held == FIRST_BYTES
+    [message] = read(reader, framed(sent)[2**20 :])
+    assert (message, budget.held) == (sent, len(sent))
+    reader.give_back(2**20)
+    assert budget.held == 2**21
+    reader.give_back()
+    reader.give_back()
+    assert budget.held == 0
+
+
+def test_a_message_over_the_budget_is_refused_with_figures_and_flag() -> None:
+    budget = MessageBudget(100_000)
+    budget.take(50_000)
+    with pytest.raises(CallFault, match=r"50000 bytes .* 70000 more .* 100000 .*--grpc-max-pending-bytes"):
+        read(MessageReader(16 * 2**20, "identity", budget), framed(noise(70_000)))
+    assert budget.held == 50_000
 
 
 def test_the_longest_message_allowed_is_taken() -> None:
