@@ -1,7 +1,8 @@
-"""Where the microseconds of a small request go, without gRPC: `python -m bench.stages` (docs/benchmarks.md).
+"""Where the microseconds of a small request go, the socket apart: `python -m bench.stages`.
 
 A server in this process, whose event loop is stepped through one request of add/sub again and again: the CPU
-time of each stage, the median of rounds. What gRPC takes is what `empty grpc.aio` takes in `make bench`.
+time of each stage, the median of rounds. What sockets take is the rest of what `make bench` shows;
+`docs/benchmarks.md` has the figures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from bench.wire_stage import WireCalls
 from rich.console import Console
 from rich.table import Table
 from tritonclient.grpc import service_pb2 as pb
@@ -44,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="naiad-stages-") as folder:
         build_repository(Path(folder))
         found = asyncio.run(_measure(Path(folder)))
-    table = Table("stage", "us", title="CPU time of a small request on the event loop's thread, without gRPC")
+    table = Table("stage", "us", title="CPU time of a small request, the socket apart")
     for name, took_us in found.items():
         table.add_row(name, f"{took_us:.1f}")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
@@ -79,7 +81,9 @@ async def _stages(handle: ModelHandle) -> dict[str, float]:
         response = await handle.submit(first)
     session = handle._serving._loaded.sessions[0]  # noqa: SLF001  # no one else has a use for it
     outputs = tuple(sorted(output.name for output in handle.config.outputs))
+    wire = WireCalls(data, plan.reply(response, b"", 2**30))
     stages: dict[str, Callable[[], object]] = {
+        "HTTP/2, frames to call and answer to frames": wire,
         "parse with protobuf (the long way only)": lambda: pb.ModelInferRequest.FromString(data),
         "scan": lambda: scan(data),
         "scan and find the plan": lambda: plans.find(data),
@@ -88,7 +92,9 @@ async def _stages(handle: ModelHandle) -> dict[str, float]:
         "of that the session's run": lambda: session.run(arrays, outputs),
         "write the reply": lambda: plan.reply(response, b"", 2**30),
     }
-    return {name: _median_us(call) for name, call in stages.items()}
+    found = {name: _median_us(call) for name, call in stages.items()}
+    wire.close()
+    return found
 
 
 def _request() -> tuple[pb.ModelInferRequest, bytes]:

@@ -18,6 +18,7 @@ def test_every_stage_of_a_small_request_is_told(
     stages.main()
     told = capsys.readouterr().out
     for stage in (
+        "frames to call",
         "find the plan",
         "the request's views",
         "run inline",

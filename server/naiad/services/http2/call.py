@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from naiad.services.http2 import frames, headers, messages
-from naiad.services.http2.context import CallContext
+from naiad.services.http2.context import CallContext, Requests
 from naiad.services.http2.faults import CallFault
 from naiad.services.off_loop import off_loop
 from naiad.services.status import status_of
@@ -89,7 +89,7 @@ class Call(CallContext):
         """The call's head has come; its messages will."""
         if self._method.request_streaming:
             self._inbox = deque()
-            self._begin(self._handled(_Requests(self)))
+            self._begin(self._handled(Requests(self.next_message)))
 
     def message(self, message: Received) -> None:
         """A message of the client has come."""
@@ -383,21 +383,6 @@ class Call(CallContext):
         """
         self.end(code, details, trailing_metadata)
         raise grpc.aio.AbortError
-
-
-class _Requests:
-    """The messages of a call's client, as they come."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __aiter__(self) -> _Requests:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._call.next_message()
 
 
 def _as_bytes(message: bytes | memoryview) -> bytes:

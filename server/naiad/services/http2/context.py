@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from naiad.services.http2.heads import CallHead
 
@@ -67,3 +67,18 @@ class CallContext:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             callback(self)
+
+
+class Requests:
+    """The messages of a call's client, as they come: what a servicer iterates over."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self, next_message: Callable[[], Awaitable[Any]]) -> None:
+        self._next = next_message
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._next()
