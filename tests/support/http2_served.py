@@ -17,8 +17,6 @@ from support.repositories import ADD_SUB_CONFIG, add_model
 from support.servers import server
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.config.server_config import ServerConfig
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -41,11 +39,6 @@ output [ { name: "OUTPUT0" data_type: TYPE_UINT8 dims: [ -1 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
 START_S = 30.0
-
-
-def has_own_transport() -> bool:
-    """Whether the server has a transport to choose."""
-    return "grpc_transport" in ServerConfig.model_fields
 
 
 class _Errors(logging.Handler):
@@ -190,8 +183,7 @@ def served(folder: Path, transport: str, **settings: Any) -> Served:
         "allow_http": False,
         "allow_metrics": False,
     }
-    if has_own_transport():
-        defaults["grpc_transport"] = transport
+    defaults["grpc_transport"] = transport
     return Served(folder, **(defaults | settings))
 
 

@@ -1,24 +1,49 @@
-"""One server for a module and a transport: Naiad's own, and gRPC's core, which shows that the tests are right."""
+"""One server for a module and a transport: Naiad's own, and gRPC's core, which shows that the tests are right.
+
+What services see is tested over both always. The frames below it are tested over gRPC's core only where
+`NAIAD_TEST_GRPCIO=1` asks for it: that says something of the tests, and nothing of this server.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.http2_peer import Peer
-from support.http2_served import IS_LIVE, LIVE, Served, has_own_transport, repository, served
+from support.http2_served import IS_LIVE, LIVE, Served, repository, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TRANSPORTS = ["naiad", "grpcio"]
 
 
+ALWAYS_BOTH = {"test_cancellation", "test_compression", "test_grpc_calls", "test_servicers"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave gRPC's core out where it would only be held to the protocol."""
+    if os.environ.get("NAIAD_TEST_GRPCIO") == "1":
+        return
+    left_out = {item for item in items if _is_core_alone(item)}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_core_alone(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return (
+        item.path.parent == Path(__file__).parent
+        and parameters.get("transport") == "grpcio"
+        and item.path.stem not in ALWAYS_BOTH
+    )
+
+
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
-    if request.param == "naiad" and not has_own_transport():
-        pytest.skip("there is no transport to choose")
     return str(request.param)
 
 
