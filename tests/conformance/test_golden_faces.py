@@ -51,7 +51,28 @@ EMBEDDER = {
     "input.mean": "123.675,116.28,103.53",
     "input.scale": "0.01712475,0.01750700,0.01742919",
 }
+RETINAFACE = {
+    "head": "retinaface",
+    "input.color": "bgr",
+    "input.mean": "104,117,123",
+    "detect.score_threshold": "0.6",
+    "detect.nms_iou": "0.4",
+}
+SCRFD = {
+    "head": "scrfd",
+    "input.size": "640x640",
+    "input.mean": "127.5",
+    "input.scale": "0.0078125",
+    "detect.nms_iou": "0.4",
+}
 DETECTORS = {
+    "retinaface": Detector(
+        "retinaface_mobilenet025_640.onnx", "retinaface_mobilenet025_640.json", RETINAFACE
+    ),
+    # No batch dimension in its outputs, and numbers for names.
+    "scrfd_500m": Detector(
+        "optional/nonpermissive/scrfd_500m_kps_dynamic.onnx", "scrfd_500m_kps_dynamic.json", SCRFD
+    ),
     "ultraface_320": Detector("ultraface_version-RFB-320.onnx", "ultraface_version-RFB-320.json", ULTRAFACE),
     "yunet_320": Detector("yunet_n_320_320.onnx", "yunet_n_320_320.json", YUNET),
     "yunet_640": Detector("yunet_n_640_640.onnx", "yunet_n_640_640.json", YUNET),

@@ -103,6 +103,17 @@ async def test_raw_pixels_mean_the_same_as_a_file(stub: Any) -> None:
         assert answer.faces[0].score == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("pixel_format", [pb.PIXEL_FORMAT_NV12, pb.PIXEL_FORMAT_I420])
+async def test_a_video_frame_means_the_same_as_a_file(
+    stub: Any, pixel_format: pb.PixelFormat.ValueType
+) -> None:
+    """Luminance 60 is grey 51 in video's range; 128 is no colour."""
+    data = bytes([60]) * (70 * 64) + bytes([128]) * (70 * 32)
+    raw = pb.RawImage(data=data, format=pixel_format, width=64, height=64, stride=70)
+    answer = await stub.Detect(pb.DetectRequest(image=pb.Image(raw=raw)))
+    assert answer.faces[0].score == pytest.approx(0.2, abs=0.01)
+
+
 async def test_a_batch_of_mixed_pictures_gives_each_its_own_answer(stub: Any) -> None:
     values = list(range(0, 250, 8))
     calls = [

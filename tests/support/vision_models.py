@@ -92,3 +92,45 @@ def color_embedder() -> onnx.ModelProto:
         [info("embedding", TensorProto.FLOAT, ["N", 3])],
         [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
     )
+
+
+ROWS_CONFIG = """
+input [ { name: "image" data_type: TYPE_UINT8 dims: [ 64, 64, 3 ] } ]
+output [ { name: "rows" data_type: TYPE_FP32 dims: [ 2, 18 ] } ]
+parameters { key: "naiad.task" value { string_value: "detect" } }
+parameters { key: "naiad.head" value { string_value: "boxes" } }
+parameters { key: "naiad.input.resize" value { string_value: "letterbox_center" } }
+parameters { key: "naiad.input.pad" value { string_value: "114" } }
+parameters { key: "naiad.detect.coordinates" value { string_value: "fractions" } }
+parameters { key: "naiad.detect.score_threshold" value { string_value: "0" } }
+"""
+
+
+def rows_detector() -> onnx.ModelProto:
+    """Two rows of box, score, six landmarks and class for one picture, without a batch dimension.
+
+    The same box (a quarter to three quarters of the input) of the classes 3 and 7, each landmark at its middle.
+    The first score is the input's top left pixel, 0..1, the second half of that.
+    """
+    box = [0.25, 0.25, 0.75, 0.75, 0.0, *[0.5] * 12]
+    score = [0.0] * 18
+    score[4] = 1 / 255
+    nodes = [
+        helper.make_node("Gather", ["image", "corner"], ["row"], axis=0),
+        helper.make_node("Gather", ["row", "corner"], ["pixel"], axis=0),
+        helper.make_node("Gather", ["pixel", "corner"], ["blue"], axis=0),
+        helper.make_node("Cast", ["blue"], ["value"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["value", "scores"], ["scored"]),
+        helper.make_node("Add", ["scored", "boxes"], ["rows"]),
+    ]
+    constants = [
+        helper.make_tensor("corner", TensorProto.INT64, [], [0]),
+        helper.make_tensor("scores", TensorProto.FLOAT, [2, 18], score + [value / 2 for value in score]),
+        helper.make_tensor("boxes", TensorProto.FLOAT, [2, 18], [*box, 3.0, *box, 7.0]),
+    ]
+    return model(
+        nodes,
+        [info("image", TensorProto.UINT8, [64, 64, 3])],
+        [info("rows", TensorProto.FLOAT, [2, 18])],
+        constants,
+    )

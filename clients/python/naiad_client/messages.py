@@ -217,9 +217,9 @@ def _frame_result(response: ResponseT, parse: Callable[[], ResultT]) -> FrameRes
 
 def _face(face: pb.Face) -> Face:
     box = Box(face.box.x1, face.box.y1, face.box.x2, face.box.y2)
-    if not face.landmarks:
-        return Face(box, face.score)
-    return Face(box, face.score, np.array([(point.x, point.y) for point in face.landmarks], np.float32))
+    points = [(point.x, point.y) for point in face.landmarks]
+    landmarks = np.array(points, np.float32) if points else None
+    return Face(box, face.score, landmarks, face.label if face.HasField("label") else None)
 
 
 def _timing(timing: pb.Timing) -> Timing:

@@ -30,13 +30,15 @@ class Face:
     Attributes:
         box: where it is, in pixels.
         score: the model's confidence, 0 to 1.
-        landmarks: float32 [5,2] in pixels: left eye, right eye, nose, left and right mouth corner as seen
-            in the picture; None if the detector finds boxes only.
+        landmarks: float32 [P,2] in pixels; five are left eye, right eye, nose, left and right mouth corner
+            as seen in the picture, which embedding needs. None if the detector finds boxes only.
+        label: the class, as the model counts them; None if it knows faces only.
     """
 
     box: Box
     score: float
     landmarks: npt.NDArray[np.float32] | None = None
+    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

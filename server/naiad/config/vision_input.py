@@ -16,6 +16,7 @@ Dims = tuple[int, int, int]
 """An image's dims in the model's own order, without any batch dimension; -1 is any size."""
 
 _CHANNEL_COUNTS = (1, 3)
+_RESIZES = " or ".join(resize.value for resize in Resize if resize is not Resize.NONE)
 
 
 def check_image_dims(tensor: TensorConfig, *, batched: bool) -> Dims:
@@ -104,7 +105,7 @@ def choose_size(
     fixed = (width, height) != (WILDCARD, WILDCARD)
     if resize is Resize.NONE and (fixed or size is not None):
         why = f"{where} has a fixed size" if fixed else "naiad.input.size is set"
-        raise InvalidArgumentError(f"naiad.input.resize is 'none' but {why}: expected letterbox or stretch")
+        raise InvalidArgumentError(f"naiad.input.resize is 'none' but {why}: expected {_RESIZES}")
     if size is None and WILDCARD not in (width, height):
         size = (width, height)
     if size is not None:

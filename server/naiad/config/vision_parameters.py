@@ -13,6 +13,7 @@ from naiad.config.runtime_keys import RUNTIME_KEYS
 from naiad.config.vision_config import (
     Alignment,
     ColorOrder,
+    Coordinates,
     DetectConfig,
     EmbedConfig,
     InputConfig,
@@ -29,7 +30,20 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig, TensorConfig
 
-KNOWN_HEADS = ("mtcnn", "ultraface", "yunet")
+KNOWN_HEADS = (
+    "blazeface",
+    "boxes",
+    "centerface",
+    "mogface",
+    "mtcnn",
+    "retinaface",
+    "scrfd",
+    "ultraface",
+    "yolo",
+    "yolov5_face",
+    "yolov8_face",
+    "yunet",
+)
 """Names of the heads that turn raw outputs into faces."""
 
 PREFIX = "naiad."
@@ -40,12 +54,15 @@ INPUT_KEYS = (
     "naiad.input.layout",
     "naiad.input.mean",
     "naiad.input.scale",
+    "naiad.input.pad",
 )
 DETECT_KEYS = (
     "naiad.head",
     "naiad.detect.score_threshold",
     "naiad.detect.nms_iou",
     "naiad.detect.max_faces",
+    "naiad.detect.coordinates",
+    "naiad.input.reduced_decode",  # an embedder's crops need every pixel
 )
 EMBED_KEYS = ("naiad.embed.alignment", "naiad.embed.normalize", "naiad.embed.output")
 KEYS = ("naiad.task", *INPUT_KEYS, *DETECT_KEYS, *EMBED_KEYS)
@@ -54,6 +71,7 @@ KEYS = ("naiad.task", *INPUT_KEYS, *DETECT_KEYS, *EMBED_KEYS)
 
 MAX_SIDE = 16_384
 MAX_FACES = 100_000
+MAX_PIXEL = 255
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -126,6 +144,8 @@ def _read_input(values: Mapping[str, str], config: ModelConfig, layout_hint: Lay
         layout=layout,
         mean=_per_channel(values, "naiad.input.mean", channels, 0.0),
         scale=_per_channel(values, "naiad.input.scale", channels, 1.0),
+        pad=_pad(values, resize),
+        reduced_decode=_reduced_decode(values),
     )
 
 
@@ -139,7 +159,15 @@ def _read_detect(values: Mapping[str, str]) -> DetectConfig:
         score_threshold=_fraction(values, "naiad.detect.score_threshold", 0.5),
         nms_iou=_fraction(values, "naiad.detect.nms_iou", 0.45),
         max_faces=_max_faces(values),
+        coordinates=_coordinates(values, head),
     )
+
+
+def _coordinates(values: Mapping[str, str], head: str) -> Coordinates:
+    key = "naiad.detect.coordinates"
+    if key in values and head != "boxes":
+        raise InvalidArgumentError(f"{key} has no meaning when naiad.head is {head}: remove it")
+    return _choice(values, key, Coordinates, Coordinates.PIXELS)
 
 
 def _read_embed(
@@ -191,6 +219,13 @@ def _size(values: Mapping[str, str]) -> tuple[int, int] | None:
     return size
 
 
+def _reduced_decode(values: Mapping[str, str]) -> bool:
+    value = values.get("naiad.input.reduced_decode", "off")
+    if value not in {"auto", "off"}:
+        raise _bad("naiad.input.reduced_decode", value, "auto or off")
+    return value == "auto"
+
+
 def _per_channel(values: Mapping[str, str], key: str, channels: int, default: float) -> tuple[float, ...]:
     """Numbers separated by commas or blanks; a single one holds for every channel."""
     value = values.get(key)
@@ -217,6 +252,17 @@ def _max_faces(values: Mapping[str, str]) -> int:
     value = values.get("naiad.detect.max_faces", "1000")
     if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= MAX_FACES:
         raise _bad("naiad.detect.max_faces", value, f"a whole number from 1 to {MAX_FACES}")
+    return int(value)
+
+
+def _pad(values: Mapping[str, str], resize: Resize) -> int:
+    if "naiad.input.pad" in values and resize in {Resize.STRETCH, Resize.CROP}:
+        raise InvalidArgumentError(
+            f"naiad.input.pad has no meaning when naiad.input.resize is {resize.value}: remove it"
+        )
+    value = values.get("naiad.input.pad", "0")
+    if not re.fullmatch(r"[0-9]{1,3}", value) or int(value) > MAX_PIXEL:
+        raise _bad("naiad.input.pad", value, f"a whole number from 0 to {MAX_PIXEL}")
     return int(value)
 
 

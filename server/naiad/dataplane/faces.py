@@ -14,7 +14,8 @@ from naiad.core.errors import InvalidArgumentError, NotFoundError
 from naiad.core.tensors import InferRequest
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
-from naiad.vision.images import PixelFormat, decode_image, raw_image
+from naiad.vision.images import decode_image, decode_reduced
+from naiad.vision.raw_frames import raw_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from naiad.vision.arrays import Floats, Pixels
     from naiad.vision.detections import Detections
     from naiad.vision.images import ImageLimits
-    from naiad.vision.transform import Transform
+    from naiad.vision.preprocess import Preprocessor
+    from naiad.vision.raw_frames import PixelFormat
+    from naiad.vision.transform import Origin, Transform
 
 Result = TypeVar("Result")
 
@@ -223,13 +226,19 @@ class FacePlane:
             return decode_image(source.data, self._limits)
         return raw_image(source.data, source.format, source.width, source.height, source.stride, self._limits)
 
+    def _pixels_for(self, preprocessor: Preprocessor, source: ImageSource) -> tuple[Pixels, Origin | None]:
+        """As few pixels as that input needs, where a file can be decoded so."""
+        if isinstance(source, EncodedImage):
+            return decode_reduced(source.data, self._limits, preprocessor.reduction)
+        return self._pixels(source), None
+
     def _prepare_detect(
         self, detector: Detector, handle: ModelHandle, source: ImageSource, times: StageTimes
     ) -> tuple[Array, Transform]:
         start_ns = time.monotonic_ns()
-        image = self._pixels(source)
+        image, origin = self._pixels_for(detector.preprocessor, source)
         decoded_ns = time.monotonic_ns()
-        tensor, transform = detector.preprocessor(image)
+        tensor, transform = detector.preprocessor(image, origin)
         times.decode_ns = decoded_ns - start_ns
         times.preprocess_ns = time.monotonic_ns() - decoded_ns
         return (tensor[np.newaxis] if handle.config.max_batch_size else tensor), transform

@@ -14,7 +14,7 @@ from naiad.services.status import code_number, rpc, status_of, work_rpc
 from naiad.services.streams import OrderedStream
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
-from naiad.vision.images import PixelFormat
+from naiad.vision.raw_frames import PixelFormat
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 from naiad_protos.naiad.vision.v1 import vision_pb2_grpc
 
@@ -35,6 +35,8 @@ _FORMATS = {
     pb.PIXEL_FORMAT_BGR: PixelFormat.BGR,
     pb.PIXEL_FORMAT_RGB: PixelFormat.RGB,
     pb.PIXEL_FORMAT_GRAY: PixelFormat.GRAY,
+    pb.PIXEL_FORMAT_NV12: PixelFormat.NV12,
+    pb.PIXEL_FORMAT_I420: PixelFormat.I420,
 }
 
 
@@ -171,7 +173,9 @@ def image_source(image: pb.Image) -> ImageSource:
         raise InvalidArgumentError("image is missing: set 'encoded' or 'raw'")
     raw = image.raw
     if raw.format not in _FORMATS:
-        raise InvalidArgumentError(f"image.raw.format is {raw.format}, it must be BGR, RGB or GRAY")
+        raise InvalidArgumentError(
+            f"image.raw.format is {raw.format}, it must be BGR, RGB, GRAY, NV12 or I420"
+        )
     return RawPixels(raw.data, _FORMATS[raw.format], raw.width, raw.height, raw.stride)
 
 
@@ -218,6 +222,8 @@ def _detect_response(answer: DetectAnswer, request_id: str) -> pb.DetectResponse
         if found.landmarks is not None:
             for x, y in found.landmarks[index].tolist():
                 face.landmarks.add(x=x, y=y)
+        if found.labels is not None:
+            face.label = int(found.labels[index])
     return response
 
 

@@ -1,9 +1,8 @@
-"""Bytes to pixels: encoded files and raw frames, each checked against limits before any work. Pure."""
+"""Encoded files to pixels, each checked against limits before any work. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -11,10 +10,25 @@ import numpy as np
 
 from naiad.core.errors import InvalidArgumentError, ResourceExhaustedError
 from naiad.vision.decoders import format_of
+from naiad.vision.decoders.complaints import complaints, first_line
 from naiad.vision.decoders.header import damaged
+from naiad.vision.transform import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from naiad.vision.arrays import Pixels
+    from naiad.vision.decoders.header import Header, ImageFormat
+
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""How OpenCV is asked for a picture of one n-th of each side."""
+REDUCTIONS = (8, 4, 2)
+"""The reduced scales there are, the smallest picture first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +65,6 @@ class ImageLimits:
             )
 
 
-class PixelFormat(Enum):
-    """How raw pixels lie in memory, 8 bits a channel."""
-
-    BGR = "bgr"
-    RGB = "rgb"
-    GRAY = "gray"
-
-    @property
-    def channels(self) -> int:
-        """Bytes a pixel takes."""
-        return 1 if self is PixelFormat.GRAY else 3
-
-
 def decode_image(data: bytes | memoryview, limits: ImageLimits) -> Pixels:
     """Decode a whole JPEG, PNG, WebP or BMP file.
 
@@ -77,6 +78,29 @@ def decode_image(data: bytes | memoryview, limits: ImageLimits) -> Pixels:
         InvalidArgumentError: empty, of unknown format, damaged, or cut short.
         ResourceExhaustedError: over one of the limits.
     """
+    return decode_reduced(data, limits, _whole)[0]
+
+
+def decode_reduced(
+    data: bytes | memoryview, limits: ImageLimits, reduction: Callable[[int, int], int]
+) -> tuple[Pixels, Origin]:
+    """Decode as `decode_image` does, but a JPEG at a half, a quarter or an eighth of its size.
+
+    libjpeg then computes fewer pixels in the first place.
+
+    Args:
+        data: the file.
+        limits: what is accepted; they count the pixels of the whole picture.
+        reduction: given width and height as stored, by how much each side may shrink at most: 1, 2, 4 or 8.
+            Must hold for the picture lying on its side, too: an orientation turns it after this was asked.
+
+    Returns:
+        uint8 `[ceil(height / n), ceil(width / n), 3]`, BGR, and the upright original that it stands for.
+
+    Raises:
+        InvalidArgumentError: as `decode_image`.
+        ResourceExhaustedError: as `decode_image`.
+    """
     view = memoryview(data).cast("B")
     limits.check_bytes(len(view))
     image_format = format_of(view)
@@ -85,70 +109,44 @@ def decode_image(data: bytes | memoryview, limits: ImageLimits) -> Pixels:
         raise damaged(image_format.name, f"its header says {header.width}x{header.height} pixels")
     limits.check_size(header.width, header.height)
     image_format.check_complete(view, header)
-    try:
-        pixels: Any = cv2.imdecode(np.frombuffer(view, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise damaged(image_format.name, f"the decoder gave up ({error.err or error})") from error
+    factor = image_format.reduction(view, header, reduction(header.width, header.height))
+    pixels = _decode(view, image_format, header, factor)
+    return pixels, _origin(pixels, image_format, header, factor)
+
+
+def _whole(_width: int, _height: int) -> int:
+    return 1
+
+
+def _decode(view: memoryview, image_format: ImageFormat, header: Header, factor: int) -> Pixels:
+    with complaints() as heard:
+        try:
+            pixels: Any = cv2.imdecode(np.frombuffer(view, np.uint8), _FLAGS[factor])
+        except cv2.error as error:
+            raise damaged(image_format.name, f"the decoder gave up ({error.err or error})") from error
+    complaint = first_line(heard)
     if pixels is None:
+        why = f" ({complaint})" if complaint else ""
         raise damaged(
             image_format.name,
-            f"the decoder could not read its {header.width}x{header.height} pixels from {len(view)} bytes",
+            f"the decoder could not read its {header.width}x{header.height} pixels from {len(view)} bytes"
+            f"{why}",
         )
+    if any(loss in complaint for loss in image_format.losses):
+        raise damaged(image_format.name, f"some of its pixels are missing ({complaint})")
     decoded: Pixels = pixels
     return decoded
 
 
-def raw_image(  # noqa: PLR0917  # the fields of a raw picture, in the order of its message
-    data: bytes | memoryview,
-    pixel_format: PixelFormat,
-    width: int,
-    height: int,
-    stride: int,
-    limits: ImageLimits,
-) -> Pixels:
-    """View (BGR) or convert (RGB, grey) uncompressed pixels.
-
-    Args:
-        data: rows from the top; the last row's padding may be missing.
-        pixel_format: order and number of channels.
-        width: pixels in a row.
-        height: rows.
-        stride: bytes from one row to the next; 0 means width times channels.
-        limits: what is accepted.
-
-    Returns:
-        uint8 `[height, width, 3]`, BGR; for BGR a read-only view of `data`.
-
-    Raises:
-        InvalidArgumentError: the sizes contradict each other or the data.
-        ResourceExhaustedError: over one of the limits.
-    """
-    view = memoryview(data).cast("B")
-    limits.check_bytes(len(view))
-    if width < 1 or height < 1:
-        raise InvalidArgumentError(f"raw image is {width}x{height} pixels, both sides must be at least 1")
-    limits.check_size(width, height)
-    channels = pixel_format.channels
-    row = width * channels
-    stride = stride or row
-    if stride < row:
-        raise InvalidArgumentError(
-            f"raw image has a stride of {stride} bytes, "
-            f"{width} pixels of {channels} bytes need at least {row}"
-        )
-    least, most = stride * (height - 1) + row, stride * height
-    if not least <= len(view) <= most:
-        raise InvalidArgumentError(
-            f"raw image has {len(view)} bytes, {width}x{height} {pixel_format.name} pixels with a stride of "
-            f"{stride} bytes need {most}"
-        )
-    rows: Pixels = np.ndarray((height, width, channels), np.uint8, view, strides=(stride, channels, 1))
-    return _to_bgr(rows, pixel_format)
-
-
-def _to_bgr(rows: Pixels, pixel_format: PixelFormat) -> Pixels:
-    if pixel_format is PixelFormat.BGR:
-        return rows
-    code = cv2.COLOR_RGB2BGR if pixel_format is PixelFormat.RGB else cv2.COLOR_GRAY2BGR
-    converted: Pixels = cv2.cvtColor(rows, code)
-    return converted
+def _origin(pixels: Pixels, image_format: ImageFormat, header: Header, factor: int) -> Origin:
+    height, width = pixels.shape[:2]
+    expected = -(-header.width // factor), -(-header.height // factor)  # rounded up, as libjpeg does
+    if (width, height) == expected:
+        return Origin(header.width, header.height, factor)
+    if (height, width) == expected:
+        return Origin(header.height, header.width, factor)
+    raise damaged(
+        image_format.name,
+        f"its header says {header.width}x{header.height} pixels, the decoder gave {width}x{height} "
+        f"at a scale of 1/{factor}",
+    )

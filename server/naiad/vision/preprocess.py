@@ -11,7 +11,9 @@ import numpy as np
 from naiad.config.vision_config import ColorOrder, Layout, Resize
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InternalError, InvalidArgumentError
-from naiad.vision.transform import Transform
+from naiad.vision.images import REDUCTIONS
+from naiad.vision.placement import fitted, place, scaled_to
+from naiad.vision.transform import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +22,11 @@ if TYPE_CHECKING:
     from naiad.config.vision_config import InputConfig
     from naiad.core.tensors import Array
     from naiad.vision.arrays import Pixels
+    from naiad.vision.placement import Area, Placement
+    from naiad.vision.transform import Transform
 
 _DATATYPES = (DataType.UINT8, DataType.FP16, DataType.FP32)
 _SOURCE_CHANNELS = {ColorOrder.BGR: (0, 1, 2), ColorOrder.RGB: (2, 1, 0)}
-_ONE_SCALE = 0.01
-"""Letterbox rounds one side to whole pixels, so its two scales differ by a trifle. Up to this share the
-vertical one stands for both, as in the detectors' own projects; a picture so thin that rounding changes its
-shape by more keeps both."""
 
 
 class Preprocessor:
@@ -42,7 +42,7 @@ class Preprocessor:
             config: the `naiad.input.…` settings.
             tensor: the input they are for. `dims` is `[C, H, W]` or `[H, W, C]`, or the same after a leading
                 1 when the model has its batch of one written in the config.
-            multiple: with `Resize.NONE` and free dims, sides are padded with black to a multiple of this.
+            multiple: with `Resize.NONE` and free dims, sides are padded to a multiple of this.
 
         Raises:
             InvalidArgumentError: they contradict each other; names the key.
@@ -62,6 +62,8 @@ class Preprocessor:
         self._height = _side(config, tensor, "height", config.height, height)
         self._width = _side(config, tensor, "width", config.width, width)
         self._tables = _value_tables(config, self._channels, tensor.datatype)
+        self._bytes = tensor.datatype is DataType.UINT8  # mean and scale are neutral then
+        self._as_is = self._bytes and config.layout is Layout.NHWC and config.color is ColorOrder.BGR
 
     @classmethod
     def for_inputs(
@@ -96,15 +98,29 @@ class Preprocessor:
             return (*self._leading, self._channels, height, width)
         return (*self._leading, height, width, self._channels)
 
-    def write(self, image: Pixels, out: Array) -> Transform:
+    def reduction(self, width: int, height: int) -> int:
+        """By how much a picture of that size, or on its side, may be reduced before `write`: 1, 2, 4 or 8.
+
+        The largest that leaves at least as many pixels on both sides as the picture has within the input; 1
+        if `naiad.input.reduced_decode` is off.
+        """
+        if not self._config.reduced_decode or self._config.resize is Resize.NONE:
+            return 1
+        for factor in REDUCTIONS:
+            if all(self._suffices(sides, factor) for sides in ((width, height), (height, width))):
+                return factor
+        return 1
+
+    def write(self, image: Pixels, out: Array, origin: Origin | None = None) -> Transform:
         """Resize `image` and write it, as the model wants it, over everything in `out`.
 
         Args:
             image: uint8 `[H, W, 3]`, BGR.
             out: the slot, of `shape_for(image)` and `dtype`; whatever it holds is overwritten.
+            origin: what `image` is a reduced copy of; it has the same place in the input.
 
         Returns:
-            The way back from the input's pixels to the picture's.
+            The way back from the input's pixels to the picture's (the original's).
 
         Raises:
             InvalidArgumentError: as `shape_for`.
@@ -116,28 +132,16 @@ class Preprocessor:
                 f"slot of input '{self._name}' is {out.dtype} {list(out.shape)}, "
                 f"needs {self.dtype} {list(shape)}"
             )
+        origin = origin or Origin(image.shape[1], image.shape[0], 1)
         height, width = self._input_size(image)
-        fitted = self._resized(image, height, width)
-        self._fill(fitted, out[0] if self._leading else out)
-        image_height, image_width = image.shape[:2]
-        scale_x, scale_y = fitted.shape[1] / image_width, fitted.shape[0] / image_height
-        if self._config.resize is Resize.LETTERBOX and abs(scale_x / scale_y - 1) <= _ONE_SCALE:
-            scale_x = scale_y
-        return Transform(
-            scale_x=scale_x,
-            scale_y=scale_y,
-            offset_x=0.0,
-            offset_y=0.0,
-            image_width=image_width,
-            image_height=image_height,
-            input_width=width,
-            input_height=height,
-        )
+        placement = place(self._config.resize, image, origin, (width, height))
+        self._fill(image, placement, out[0] if self._leading else out)
+        return placement.transform(origin, (width, height))
 
-    def __call__(self, image: Pixels) -> tuple[Array, Transform]:
+    def __call__(self, image: Pixels, origin: Origin | None = None) -> tuple[Array, Transform]:
         """A new tensor of `shape_for(image)` with `image` in it, and the way back; errors as `write`."""
         out: Array = np.empty(self.shape_for(image), self.dtype)
-        return out, self.write(image, out)
+        return out, self.write(image, out, origin)
 
     def _input_size(self, image: Pixels) -> tuple[int, int]:
         """Height and width of the input for this picture."""
@@ -153,49 +157,63 @@ class Preprocessor:
                     )
         return height, width
 
-    def _resized(self, image: Pixels, height: int, width: int) -> Pixels:
-        """The picture at the size it has within the input of `height` x `width`."""
-        image_height, image_width = image.shape[:2]
-        if self._config.resize is Resize.NONE:
-            return image
-        if self._config.resize is Resize.LETTERBOX:
-            # Whole numbers: the long side fits exactly and the other is rounded down, but never to nothing.
-            if image_height * width > image_width * height:
-                width = max(1, height * image_width // image_height)
-            else:
-                height = max(1, width * image_height // image_width)
-        if (image_height, image_width) == (height, width):
-            return image
-        resized: Pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        return resized
+    def _suffices(self, sides: tuple[int, int], factor: int) -> bool:
+        """Whether one `factor`-th of a picture's width and height is no less than it has within the input."""
+        assert self._width is not None
+        assert self._height is not None
+        width, height = fitted(self._config.resize, sides, (self._width, self._height))
+        return sides[0] // factor >= width and sides[1] // factor >= height
 
-    def _fill(self, fitted: Pixels, slot: Array) -> None:
-        """Write the fitted picture into the top left corner of the slot and black around it."""
+    def _fill(self, image: Pixels, placement: Placement, slot: Array) -> None:
+        """Write the part of the picture to its place in the slot and the border around it."""
+        source, target, _ = placement
+        part, size = image[source.rows, source.columns], (target.width, target.height)
         planes = slot if self._config.layout is Layout.NCHW else np.moveaxis(slot, 2, 0)
-        height, width = fitted.shape[:2]
-        for plane, table in zip(planes, self._tables, strict=True):
-            plane[:height, width:] = table[0]
-            plane[height:] = table[0]
+        self._fill_border(planes, target)
+        if self._as_is:  # bytes in the picture's own order: OpenCV scales straight into the slot
+            scaled_to(part, size, slot[target.rows, target.columns])
+            return
+        scaled = scaled_to(part, size)
         if self._channels == 1:
-            self._convert(
-                cv2.cvtColor(fitted, cv2.COLOR_BGR2GRAY), self._tables[0], planes[0, :height, :width]
-            )
+            self._convert_gray(scaled, planes[0, target.rows, target.columns])
         elif self._config.layout is Layout.NHWC:
-            ordered = (
-                fitted if self._config.color is ColorOrder.BGR else cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)
-            )
-            self._convert(ordered, np.ascontiguousarray(self._tables.T), slot[:height, :width])
+            self._convert_pixels(scaled, slot[target.rows, target.columns])
         else:
             for plane, table, channel in zip(
                 planes, self._tables, _SOURCE_CHANNELS[self._config.color], strict=True
             ):
-                self._convert(cv2.extractChannel(fitted, channel), table, plane[:height, :width])
+                self._convert_channel(scaled, channel, table, plane[target.rows, target.columns])
+
+    def _fill_border(self, planes: Array, target: Area) -> None:
+        for plane, table in zip(planes, self._tables, strict=True):
+            value = table[self._config.pad]
+            plane[: target.top] = value
+            plane[target.rows, : target.left] = value
+            plane[target.rows, target.left + target.width :] = value
+            plane[target.top + target.height :] = value
+
+    def _convert_gray(self, pixels: Pixels, target: Array) -> None:
+        if self._bytes:
+            cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY, dst=target)
+        else:
+            self._convert(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), self._tables[0], target)
+
+    def _convert_pixels(self, pixels: Pixels, target: Array) -> None:
+        if self._bytes:  # and RGB, else they were taken as they are
+            cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
+            return
+        if self._config.color is not ColorOrder.BGR:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        self._convert(pixels, np.ascontiguousarray(self._tables.T), target)
+
+    def _convert_channel(self, pixels: Pixels, channel: int, table: Array, target: Array) -> None:
+        if self._bytes:
+            cv2.extractChannel(pixels, channel, dst=target)
+        else:
+            self._convert(cv2.extractChannel(pixels, channel), table, target)
 
     def _convert(self, pixels: Pixels, table: Array, target: Array) -> None:
         """Look each byte up in `table` (`[256]` or `[256, C]`) and store it in `target`."""
-        if self._datatype is DataType.UINT8:
-            np.copyto(target, pixels)
-            return
         if self._datatype is DataType.FP16:
             # The table only moves bits, and OpenCV's moves 16-bit integers but not half floats.
             table, target = table.view(np.uint16), target.view(np.uint16)

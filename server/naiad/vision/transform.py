@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The upright original of a picture whose sides were decoded at one `reduction`-th of it, rounded up."""
+
+    width: int
+    height: int
+    reduction: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transform:
     """Where a picture lies in the model's input: `input = image * scale + offset`, in pixels, for x and y.
 
@@ -28,8 +37,9 @@ class Transform:
     input_height: int
 
     def to_image(self, points: Floats) -> Floats:
-        """Map points `[..., 2]` (x, y) of the input to the picture; float32, may lie outside it."""
-        return ((points - self._offset()) / self._scale()).astype(np.float32, copy=False)
+        """Map points `[..., 2]` (x, y) of the input to the picture, float32; they may lie outside it."""
+        with np.errstate(over="ignore"):
+            return ((points - self._offset()) / self._scale()).astype(np.float32, copy=False)
 
     def to_input(self, points: Floats) -> Floats:
         """Map points `[..., 2]` (x, y) of the picture to the input; float32."""

@@ -10,6 +10,7 @@ from naiad.config.model_config import ModelConfig, TensorConfig
 from naiad.config.vision_config import (
     Alignment,
     ColorOrder,
+    Coordinates,
     DetectConfig,
     EmbedConfig,
     InputConfig,
@@ -98,6 +99,7 @@ def test_every_key_is_honoured() -> None:
             "naiad.input.layout": "nhwc",
             "naiad.input.mean": "104, 117.5,123",
             "naiad.input.scale": "0.0078125",
+            "naiad.input.reduced_decode": "auto",
             "naiad.detect.score_threshold": "0.9",
             "naiad.detect.nms_iou": "0",
             "naiad.detect.max_faces": "5",
@@ -111,6 +113,7 @@ def test_every_key_is_honoured() -> None:
     assert vision.input.layout is Layout.NHWC
     assert vision.input.mean == (104.0, 117.5, 123.0)
     assert vision.input.scale == (0.0078125,) * 3
+    assert vision.input.reduced_decode
     vision = _read(
         EMBED
         | {
@@ -149,6 +152,28 @@ def test_layout_and_size_are_read_off_the_dims(
     assert (vision.input.layout, vision.input.width, vision.input.height) == (layout, width, height)
 
 
+@pytest.mark.parametrize("resize", ["letterbox", "letterbox_center", "stretch", "crop"])
+def test_each_way_to_resize_is_accepted_and_the_border_is_black_unless_said(resize: str) -> None:
+    read = _input({"naiad.input.resize": resize})
+    assert (read.resize.value, read.pad) == (resize, 0)
+
+
+def test_the_border_of_a_letterbox_and_of_a_free_size_may_be_another() -> None:
+    assert _input({"naiad.input.resize": "letterbox_center", "naiad.input.pad": "114"}).pad == 114
+    assert _input({"naiad.input.pad": "255"}, (3, -1, -1)).pad == 255
+
+
+def test_finished_boxes_may_be_counted_in_fractions() -> None:
+    for parameters, expected in (
+        ({}, Coordinates.PIXELS),
+        ({"naiad.detect.coordinates": "fractions"}, Coordinates.FRACTIONS),
+    ):
+        vision = _read(DETECT | {"naiad.head": "boxes"} | parameters)
+        assert vision is not None
+        assert vision.detect is not None
+        assert vision.detect.coordinates is expected
+
+
 def test_gray_takes_one_channel() -> None:
     read = _input({"naiad.input.color": "gray", "naiad.input.mean": "127.5"}, (1, 28, 28))
     assert (read.color, read.mean, read.scale) == (ColorOrder.GRAY, (127.5,), (1.0,))
@@ -168,9 +193,18 @@ def test_a_size_fixes_open_dims_and_open_dims_alone_mean_no_resize() -> None:
     ("parameters", "dims", "key", "value", "allowed"),
     [
         ({"naiad.task": "segment"}, (3, 4, 4), "naiad.task", "'segment'", "detect or embed"),
-        (DETECT | {"naiad.head": "scrfd"}, (3, 4, 4), "naiad.head", "'scrfd'", "mtcnn, ultraface, yunet"),
-        ({"naiad.task": "detect"}, (3, 4, 4), "naiad.head", "missing", "mtcnn, ultraface, yunet"),
-        (DETECT | {"naiad.input.resize": "crop"}, (3, 4, 4), "naiad.input.resize", "'crop'", "letterbox or"),
+        (DETECT | {"naiad.head": "scrdf"}, (3, 4, 4), "naiad.head", "'scrdf'", "retinaface, scrfd, "),
+        ({"naiad.task": "detect"}, (3, 4, 4), "naiad.head", "missing", "retinaface, scrfd, "),
+        (DETECT | {"naiad.input.resize": "fit"}, (3, 4, 4), "naiad.input.resize", "'fit'", "letterbox or"),
+        (DETECT | {"naiad.input.pad": "256"}, (3, 4, 4), "naiad.input.pad", "'256'", "from 0 to 255"),
+        (DETECT | {"naiad.input.pad": "-1"}, (3, 4, 4), "naiad.input.pad", "'-1'", "from 0 to 255"),
+        (
+            DETECT | {"naiad.head": "boxes", "naiad.detect.coordinates": "cells"},
+            (3, 4, 4),
+            "naiad.detect.coordinates",
+            "'cells'",
+            "pixels or fractions",
+        ),
         (DETECT | {"naiad.input.size": "640"}, (3, 4, 4), "naiad.input.size", "'640'", "WIDTHxHEIGHT"),
         (DETECT | {"naiad.input.size": "0x4"}, (3, 4, 4), "naiad.input.size", "'0x4'", "from 1 to 16384"),
         (DETECT | {"naiad.input.size": "4x20000"}, (3, -1, 4), "naiad.input.size", "'4x20000'", "16384"),
@@ -182,6 +216,13 @@ def test_a_size_fixes_open_dims_and_open_dims_alone_mean_no_resize() -> None:
             "bgr or rgb or gray",
         ),
         (DETECT | {"naiad.input.layout": "chw"}, (3, 4, 4), "naiad.input.layout", "'chw'", "nchw or nhwc"),
+        (
+            DETECT | {"naiad.input.reduced_decode": "on"},
+            (3, 4, 4),
+            "naiad.input.reduced_decode",
+            "'on'",
+            "auto or off",
+        ),
         (DETECT | {"naiad.input.mean": "1,2"}, (3, 4, 4), "naiad.input.mean", "'1,2'", "one number, or 3"),
         (DETECT | {"naiad.input.mean": "nan"}, (3, 4, 4), "naiad.input.mean", "'nan'", "one number, or 3"),
         (DETECT | {"naiad.input.scale": "a"}, (3, 4, 4), "naiad.input.scale", "'a'", "one number, or 3"),
@@ -257,6 +298,17 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(
             "naiad.input.resize is 'none' but naiad.input.size is set",
         ),
         (DETECT | {"naiad.input.resize": "stretch"}, (3, -1, -1), "naiad.input.size is missing"),
+        (DETECT | {"naiad.input.resize": "crop"}, (3, -1, -1), "naiad.input.size is missing"),
+        (
+            DETECT | {"naiad.input.resize": "crop", "naiad.input.pad": "114"},
+            (3, 4, 4),
+            "naiad.input.pad has no meaning when naiad.input.resize is crop: remove it",
+        ),
+        (
+            DETECT | {"naiad.detect.coordinates": "pixels"},
+            (3, 4, 4),
+            "naiad.detect.coordinates has no meaning when naiad.head is yunet: remove it",
+        ),
         (DETECT, (3, 480, -1), "naiad.input.size is missing"),
         (EMBED, (3, -1, -1), "naiad.embed.alignment 'arcface' warps faces to a fixed size"),
     ],

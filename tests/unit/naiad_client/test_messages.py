@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from naiad_client import Box, Face
-from naiad_client.messages import Messages, parse_embed
+from naiad_client.messages import Messages, parse_detect, parse_embed
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
 LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
@@ -81,6 +81,12 @@ def test_no_faces_at_all_is_refused_as_a_limit() -> None:
     """0 would mean the model's own limit on the wire."""
     with pytest.raises(ValueError, match="max_faces is 0"):
         detect(max_faces=0)
+
+
+def test_a_face_has_a_class_where_its_detector_has_classes() -> None:
+    """The first class is 0, which is not the same as none."""
+    answer = pb.DetectResponse(faces=[pb.Face(score=0.5, label=0), pb.Face(score=0.4)])
+    assert [face.label for face in parse_detect(answer).faces] == [0, None]
 
 
 def test_no_embeddings_make_an_empty_array() -> None:

@@ -24,7 +24,7 @@ from naiad.config.vision_config import (
 from naiad.core.datatypes import DataType
 from naiad.vision.embedder import Embedder
 from naiad.vision.heads import make_head
-from naiad.vision.images import ImageLimits, decode_image
+from naiad.vision.images import ImageLimits, decode_image, decode_reduced
 from naiad.vision.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -133,6 +133,35 @@ def test_faces_are_those_of_the_models_own_project(name: str, assets: Path, limi
                 assert found.landmarks is not None
                 width = face["box"][2] - face["box"][0]
                 assert np.abs(found.landmarks[nearest] - face["landmarks"]).max() < 0.02 * width, photo
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("yunet_n_320_320", 0.84), ("yunet_n_640_640", 0.95), ("ultraface_version-RFB-320", 0.9)],
+)
+def test_reduced_decoding_moves_faces_a_little_and_loses_none(
+    name: str, nearest: float, assets: Path, limits: ImageLimits
+) -> None:
+    detector = Detector(assets, name, reduced_decode=True)
+    preprocessor = detector.preprocessor
+    reduced = compared = 0
+    for path in sorted((assets / "images").glob("*.jpg")):
+        image, origin = decode_reduced(path.read_bytes(), limits, preprocessor.reduction)
+        if "crowd" in path.name or origin.reduction == 1:
+            continue
+        tensor, transform = preprocessor(image, origin)
+        golden = detector.golden["photos"][path.name]
+        assert [transform.image_width, transform.image_height] == golden["size"]
+        (found,) = detector.head.decode(detector.model.run(tensor[np.newaxis]), [transform])
+        reduced += 1
+        for face in golden["faces"]:
+            if face["box"][2] - face["box"][0] > 40:
+                overlaps = overlap(np.array(face["box"], np.float32), found.boxes)
+                assert overlaps.max() > nearest, path.name
+                assert abs(float(found.scores[overlaps.argmax()]) - face["score"]) < 0.03, path.name
+                compared += 1
+    assert reduced >= 4
+    assert compared >= 4
 
 
 def test_a_batch_of_mixed_photos_gives_what_each_gives_alone(assets: Path, limits: ImageLimits) -> None:

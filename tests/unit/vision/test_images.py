@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import time
 import zlib
@@ -13,36 +14,61 @@ import numpy as np
 import pytest
 
 from naiad.core.errors import InvalidArgumentError, NaiadError, ResourceExhaustedError
-from naiad.vision.images import ImageLimits, PixelFormat, decode_image, raw_image
+from naiad.vision.images import ImageLimits, decode_image, decode_reduced
+from naiad.vision.transform import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from naiad.vision.arrays import Pixels
 
 
-def encode(suffix: str, image: Pixels) -> bytes:
-    done, data = cv2.imencode(suffix, image)
+UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
+"""What shows a picture that was stored with each EXIF orientation upright."""
+
+
+def encode(suffix: str, image: npt.NDArray[np.uint8 | np.uint16], *parameters: int) -> bytes:
+    done, data = cv2.imencode(suffix, image, parameters)
     assert done
     return bytes(data)
 
 
+def opaque(image: Pixels) -> Pixels:
+    """With a fourth channel that hides nothing."""
+    return np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that announces a size and holds nothing."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def orientation_tiff(orientation: int) -> bytes:
+    """EXIF data of one entry."""
+    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
 def with_exif_orientation(jpeg: bytes, orientation: int) -> bytes:
     """The same JPEG with an EXIF segment of one entry after its start marker."""
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    content = b"Exif\0\0" + tiff
+    content = b"Exif\0\0" + orientation_tiff(orientation)
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
 
 
@@ -83,16 +109,154 @@ def test_sixteen_bits_become_eight(photo: Pixels, limits: ImageLimits) -> None:
     np.testing.assert_array_equal(decode_image(bytes(data), limits), photo)
 
 
-@pytest.mark.parametrize(
-    ("orientation", "rotation"),
-    [(3, cv2.ROTATE_180), (6, cv2.ROTATE_90_CLOCKWISE), (8, cv2.ROTATE_90_COUNTERCLOCKWISE)],
-)
+@pytest.mark.parametrize("orientation", UPRIGHT)
 def test_exif_orientation_turns_the_picture_upright(
-    orientation: int, rotation: int, photo: Pixels, limits: ImageLimits
+    orientation: int, photo: Pixels, limits: ImageLimits
 ) -> None:
     jpeg = encode(".jpg", photo)
-    upright: Pixels = cv2.rotate(decode_image(jpeg, limits), rotation)
+    upright = UPRIGHT[orientation](decode_image(jpeg, limits))
     np.testing.assert_array_equal(decode_image(with_exif_orientation(jpeg, orientation), limits), upright)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(
+    orientation: int, photo: Pixels, limits: ImageLimits
+) -> None:
+    jpeg = encode(".jpg", photo)
+    decoded = decode_image(with_exif_orientation(jpeg, orientation), limits)
+    np.testing.assert_array_equal(decoded, decode_image(jpeg, limits))
+
+
+def test_an_orientation_counts_in_png_too(photo: Pixels, limits: ImageLimits) -> None:
+    png = encode(".png", photo)
+    turned = png[:33] + chunk(b"eXIf", orientation_tiff(6)) + png[33:]
+    np.testing.assert_array_equal(decode_image(turned, limits), UPRIGHT[6](photo))
+
+
+def ycck_jpeg(image: Pixels) -> bytes:
+    """The picture as luminance, colour differences and no black, as Adobe's programs write it."""
+    pillow = pytest.importorskip("PIL.Image")
+    luminance, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb))
+    # Adobe stores ink upside down, so the picture is a negative. Pillow turns what it is given once more.
+    planes = [luminance, blue, red, np.zeros_like(luminance)]
+    file = io.BytesIO()
+    merged = pillow.frombytes("CMYK", image.shape[1::-1], np.dstack(planes).tobytes())
+    merged.save(file, "JPEG", quality=95)
+    data = file.getvalue()
+    at = data.index(b"Adobe") + 11
+    assert data[at] == 0
+    return data[:at] + b"\x02" + data[at + 1 :]
+
+
+def cmyk_jpeg(image: Pixels) -> bytes:
+    """The picture as cyan, magenta, yellow and black."""
+    pillow = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    rgb = np.ascontiguousarray(image[..., ::-1])
+    pillow.fromarray(rgb).convert("CMYK").save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+KINDS: dict[str, tuple[Callable[[Pixels], bytes], float]] = {
+    "lossy WebP": (lambda image: encode(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 95), 4),
+    "lossless WebP": (lambda image: encode(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 101), 0),
+    "WebP with alpha": (lambda image: encode(".webp", opaque(image), cv2.IMWRITE_WEBP_QUALITY, 95), 4),
+    "progressive JPEG": (lambda image: encode(".jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1), 3),
+    "JPEG with restarts": (lambda image: encode(".jpg", image, cv2.IMWRITE_JPEG_RST_INTERVAL, 2), 3),
+    "CMYK JPEG": (cmyk_jpeg, 4),
+    "YCCK JPEG": (ycck_jpeg, 4),
+    "16-bit PNG with alpha": (lambda image: encode(".png", opaque(image).astype(np.uint16) * 257), 0),
+    "BMP with alpha": (lambda image: encode(".bmp", opaque(image)), 0),
+}
+"""What each kind of file is made by, and how far its pixels may be from the picture's on average."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_file_shows_the_same_picture(kind: str, photo: Pixels, limits: ImageLimits) -> None:
+    make, tolerance = KINDS[kind]
+    assert mean_difference(decode_image(make(photo), limits), photo) <= tolerance
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+def test_a_grey_file_becomes_three_equal_channels(suffix: str, photo: Pixels, limits: ImageLimits) -> None:
+    decoded = decode_image(encode(suffix, photo[..., 0]), limits)
+    np.testing.assert_array_equal(decoded[..., 0], decoded[..., 1])
+    np.testing.assert_array_equal(decoded[..., 0], decoded[..., 2])
+
+
+def shrunk(image: Pixels, factor: int) -> Pixels:
+    """The mean of each group of pixels."""
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    groups = image.reshape(height, factor, width, factor, 3)
+    means: Pixels = groups.mean(axis=(1, 3)).round().astype(np.uint8)
+    return means
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_reduced_jpeg_is_the_upright_picture_at_a_smaller_scale(
+    orientation: int, factor: int, photo: Pixels, limits: ImageLimits
+) -> None:
+    stored = np.ascontiguousarray(photo[:56, :88])
+    jpeg = with_exif_orientation(encode(".jpg", stored), orientation)
+    pixels, origin = decode_reduced(jpeg, limits, lambda _width, _height: factor)
+    upright = UPRIGHT[orientation](stored)
+    assert origin == Origin(upright.shape[1], upright.shape[0], factor)
+    assert mean_difference(pixels, shrunk(upright, factor)) < 3
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_reduced_side_is_rounded_up(factor: int, photo: Pixels, limits: ImageLimits) -> None:
+    """The last pixel stands for a part of a group: the whole group is the edge repeated."""
+    stored = np.ascontiguousarray(photo[:57, :83])
+    pixels, origin = decode_reduced(encode(".jpg", stored), limits, lambda _width, _height: factor)
+    assert origin == Origin(83, 57, factor)
+    padded = np.pad(stored, ((0, -57 % factor), (0, -83 % factor), (0, 0)), mode="edge")
+    assert mean_difference(pixels, shrunk(padded, factor)) < 3
+
+
+@pytest.mark.parametrize(("size", "reduction"), [((88, 56), 8), ((88, 60), 4), ((90, 56), 2), ((89, 56), 1)])
+def test_a_picture_that_may_be_turned_is_reduced_only_as_far_as_its_sides_divide(
+    size: tuple[int, int], reduction: int, photo: Pixels, limits: ImageLimits
+) -> None:
+    """A part of a group would be at the other end after turning, and boxes would be off by it."""
+    stored = np.ascontiguousarray(photo[: size[1], : size[0]])
+    turned = with_exif_orientation(encode(".jpg", stored), 6)
+    _, origin = decode_reduced(turned, limits, lambda _width, _height: 8)
+    assert origin == Origin(size[1], size[0], reduction)
+
+
+def test_only_jpegs_are_asked_whether_they_may_be_reduced(photo: Pixels, limits: ImageLimits) -> None:
+    for suffix in (".png", ".bmp", ".webp"):
+        pixels, origin = decode_reduced(encode(suffix, photo), limits, lambda _width, _height: 8)
+        assert pixels.shape == photo.shape
+        assert origin == Origin(90, 60, 1)
+
+
+def test_limits_count_the_pixels_of_the_whole_picture(photo: Pixels) -> None:
+    data = encode(".jpg", photo)
+    with pytest.raises(ResourceExhaustedError, match="90x60 = 5400 pixels"):
+        decode_reduced(data, ImageLimits(len(data), 5399), lambda _width, _height: 8)
+
+
+def test_a_jpeg_with_missing_pixels_is_refused_rather_than_filled_with_grey(limits: ImageLimits) -> None:
+    """Its markers are all there; only the decoder notices that the scan ends too early."""
+    noise = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(".jpg", noise)
+    cut = data[: len(data) // 2].rstrip(b"\xff") + b"\xff\xd9"
+    with pytest.raises(
+        InvalidArgumentError, match=r"damaged JPEG: some of its pixels are missing \(premature end"
+    ):
+        decode_image(cut, limits)
+
+
+def test_a_png_with_a_wrong_checksum_is_refused_with_the_decoders_reason(
+    photo: Pixels, limits: ImageLimits
+) -> None:
+    data = bytearray(encode(".png", photo))
+    data[-14] ^= 1  # the checksum of the last IDAT chunk
+    with pytest.raises(InvalidArgumentError, match=r"could not read its 90x60 pixels .* \(IDAT: CRC error\)"):
+        decode_image(bytes(data), limits)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp"])
@@ -170,51 +334,6 @@ def test_damaged_files_raise_nothing_but_the_domains_errors(suffix: str, photo: 
         with contextlib.suppress(NaiadError):
             decoded = decode_image(data.tobytes(), ImageLimits(1_000_000, 1_000_000))
             assert decoded.ndim == 3
-
-
-@pytest.mark.parametrize("pixel_format", PixelFormat)
-@pytest.mark.parametrize("padding", [0, 5])
-def test_raw_pixels_arrive_as_bgr_whatever_their_order_and_stride(
-    pixel_format: PixelFormat, padding: int, photo: Pixels, limits: ImageLimits
-) -> None:
-    stored = {"BGR": photo, "RGB": photo[..., ::-1], "GRAY": photo[..., :1]}[pixel_format.name]
-    expected = np.repeat(stored, 3, axis=2) if pixel_format is PixelFormat.GRAY else photo
-    rows = stored.reshape(60, -1)
-    data = np.pad(rows, ((0, 0), (0, padding))).tobytes()
-    stride = rows.shape[1] + padding
-    for received in (data, data[: len(data) - padding]):  # the last row's padding is optional
-        image = raw_image(received, pixel_format, 90, 60, stride if padding else 0, limits)
-        np.testing.assert_array_equal(image, expected)
-
-
-def test_raw_bgr_is_viewed_not_copied(photo: Pixels, limits: ImageLimits) -> None:
-    data = photo.tobytes()
-    image = raw_image(data, PixelFormat.BGR, 90, 60, 0, limits)
-    assert np.shares_memory(image, np.frombuffer(data, np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("size", "shape", "stride", "words"),
-    [
-        (299, (10, 10), 0, "has 299 bytes, 10x10 BGR pixels with a stride of 30 bytes need 300"),
-        (301, (10, 10), 0, "has 301 bytes"),
-        (300, (10, 10), 29, "stride of 29 bytes, 10 pixels of 3 bytes need at least 30"),
-        (300, (0, 10), 0, "0x10"),
-        (0, (10, 10), 0, "empty"),
-    ],
-)
-def test_raw_sizes_that_contradict_each_other_are_refused(
-    size: int, shape: tuple[int, int], stride: int, words: str, limits: ImageLimits
-) -> None:
-    with pytest.raises(InvalidArgumentError, match=words):
-        raw_image(bytes(size), PixelFormat.BGR, *shape, stride, limits)
-
-
-def test_raw_pixels_obey_the_limits() -> None:
-    with pytest.raises(ResourceExhaustedError, match="--max-image-pixels"):
-        raw_image(bytes(300), PixelFormat.BGR, 10, 10, 0, ImageLimits(300, 99))
-    with pytest.raises(ResourceExhaustedError, match="--max-image-bytes"):
-        raw_image(bytes(300), PixelFormat.BGR, 10, 10, 0, ImageLimits(299, 100))
 
 
 @pytest.mark.assets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -14,6 +15,7 @@ from naiad.config.vision_config import ColorOrder, Layout, Resize
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.preprocess import Preprocessor
+from naiad.vision.transform import Origin
 
 if TYPE_CHECKING:
     from naiad.vision.arrays import Pixels
@@ -56,6 +58,82 @@ def test_letterbox_and_back_hits_the_same_places(photo: Pixels) -> None:
         there = transform.to_input(corner)
         assert np.abs(there - corner * fit).max() <= 1
         np.testing.assert_allclose(transform.to_image(there), corner, rtol=1e-5)
+
+
+def test_letterbox_in_the_centre_leaves_a_border_of_the_pad_value_all_around(photo: Pixels) -> None:
+    """90 x 60 into 64 x 48: 42.67 rows are rounded to 43, two rows of border above and three below."""
+    config = make_input(resize=Resize.LETTERBOX_CENTER, pad=114, scale=(0.5,) * 3)
+    out, transform = Preprocessor(config, tensor(3, 48, 64))(photo)
+    expected = cv2.resize(photo, (64, 43), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(out[:, 2:45], expected.transpose(2, 0, 1) / 2)
+    assert (out[:, :2] == 57).all()
+    assert (out[:, 45:] == 57).all()
+    assert (transform.offset_x, transform.offset_y) == (0, 2)
+    out, transform = Preprocessor(config, tensor(3, 48, 64))(np.rot90(photo))
+    assert (out[:, :, :16] == 57).all()
+    assert (out[:, :, 48:] == 57).all()
+    assert (out[:, :, 16:48] != 57).any()
+    assert (transform.offset_x, transform.offset_y) == (16, 0)
+
+
+def test_crop_fills_the_input_and_cuts_both_sides_alike(photo: Pixels) -> None:
+    """90 x 60 into 64 x 48: 80 of 90 columns are seen, so that a face near the edge lies outside the input."""
+    out, transform = Preprocessor(make_input(resize=Resize.CROP), tensor(3, 48, 64))(photo)
+    np.testing.assert_array_equal(out, cv2.resize(photo[:, 5:85], (64, 48)).transpose(2, 0, 1))
+    corners = np.array([[0, 0], [64, 48]], np.float32)
+    np.testing.assert_allclose(transform.to_image(corners), [[5, 0], [85, 60]], rtol=1e-6)
+    out, transform = Preprocessor(make_input(resize=Resize.CROP), tensor(3, 48, 64))(np.rot90(photo))
+    np.testing.assert_allclose(transform.to_image(corners), [[0, 22], [60, 67]], rtol=1e-6)
+
+
+def test_crop_of_a_very_long_picture_scales_no_more_than_is_seen() -> None:
+    """Scaled as a whole, this one would have 64 x 6.4 million pixels."""
+    image = np.full((1, 100_000, 3), 7, np.uint8)
+    out, transform = Preprocessor(make_input(resize=Resize.CROP), tensor(3, 48, 64))(image)
+    assert (out == 7).all()
+    assert transform.to_image(np.array([[32, 24]], np.float32))[0].tolist() == [49_999.5, 0.5]
+
+
+@pytest.mark.parametrize("resize", [Resize.LETTERBOX, Resize.LETTERBOX_CENTER, Resize.CROP, Resize.STRETCH])
+def test_the_way_back_leads_where_a_spot_was(resize: Resize) -> None:
+    """A blurred spot of each picture is found in the input where the transform says that it is."""
+    for height, width in ((240, 240), (180, 330), (400, 190)):
+        row, column = height // 2 + 20, width // 2 - 30
+        ys, xs = np.mgrid[:height, :width] + 0.5
+        spot = 255 * np.exp(-((ys - row) ** 2 + (xs - column) ** 2) / (2 * 12**2))
+        image = np.repeat(spot[..., np.newaxis], 3, axis=2).astype(np.uint8)
+        out, transform = Preprocessor(make_input(resize=resize), tensor(3, 48, 64))(image)
+        weights = out[0] / out[0].sum()
+        ys, xs = np.mgrid[:48, :64] + 0.5
+        found = np.array([(xs * weights).sum(), (ys * weights).sum()], np.float32)
+        np.testing.assert_allclose(transform.to_image(found), [column, row], atol=0.5)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("color", ColorOrder)
+@pytest.mark.parametrize("resize", [Resize.LETTERBOX, Resize.LETTERBOX_CENTER, Resize.CROP, Resize.STRETCH])
+def test_bytes_are_what_numbers_would_be_and_lie_in_the_slot(
+    resize: Resize, color: ColorOrder, layout: Layout, photo: Pixels
+) -> None:
+    """A uint8 input in a slot of a larger buffer, border included, beside the float path."""
+    channels = 1 if color is ColorOrder.GRAY else 3
+    dims = (channels, 48, 64) if layout is Layout.NCHW else (48, 64, channels)
+    config = make_input(
+        resize=resize, color=color, layout=layout, pad=114, mean=(0.0,) * channels, scale=(1.0,) * channels
+    )
+    batch = np.full((3, *dims), 201, np.uint8)
+    transform = Preprocessor(config, tensor(*dims, datatype=DataType.UINT8)).write(photo, batch[1])
+    expected, same = Preprocessor(config, tensor(*dims))(photo)
+    np.testing.assert_array_equal(batch[1], expected)
+    assert transform == same
+    assert (batch[[0, 2]] == 201).all()
+
+
+def test_a_picture_of_the_right_size_is_copied_as_it_is(photo: Pixels) -> None:
+    config = make_input(width=90, height=60, layout=Layout.NHWC)
+    out, _ = Preprocessor(config, tensor(60, 90, 3, datatype=DataType.UINT8))(photo)
+    np.testing.assert_array_equal(out, photo)
+    assert not np.shares_memory(out, photo)
 
 
 def test_stretch_fills_the_input_with_a_scale_for_each_axis(photo: Pixels) -> None:
@@ -136,6 +214,13 @@ def test_free_size_pads_with_black_to_the_multiple(photo: Pixels) -> None:
     assert (transform.input_width, transform.input_height) == (96, 64)
 
 
+def test_free_size_pads_with_the_pad_value(photo: Pixels) -> None:
+    config = make_input(resize=Resize.NONE, width=None, height=None, pad=9)
+    out, _ = Preprocessor(config, tensor(3, -1, -1), multiple=32)(photo)
+    assert (out[:, 60:] == 9).all()
+    assert (out[:, :, 90:] == 9).all()
+
+
 def test_a_size_in_the_config_fixes_free_dims(photo: Pixels) -> None:
     assert Preprocessor(make_input(), tensor(3, -1, -1)).shape_for(photo) == (3, 48, 64)
 
@@ -183,3 +268,56 @@ def test_the_input_is_found_by_name(photo: Pixels) -> None:
     assert Preprocessor.for_inputs(make_input(), [other, tensor(3, 48, 64)]).shape_for(photo) == (3, 48, 64)
     with pytest.raises(InvalidArgumentError, match="tensor 'input', the model's inputs are other"):
         Preprocessor.for_inputs(make_input(), [other])
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "expected"),
+    [
+        ((64, 48), Resize.LETTERBOX, 1),
+        ((127, 95), Resize.LETTERBOX, 1),
+        ((128, 96), Resize.LETTERBOX, 2),
+        ((255, 191), Resize.LETTERBOX, 2),
+        ((256, 192), Resize.LETTERBOX, 4),
+        ((4000, 3000), Resize.LETTERBOX, 8),
+        ((192, 256), Resize.LETTERBOX, 4),  # on its side it is 256x192
+        ((256, 20), Resize.LETTERBOX, 4),  # 64x5 within the input, however few rows that are
+        ((256, 192), Resize.STRETCH, 2),  # on its side a quarter would have 48 columns for 64
+        ((256, 20), Resize.STRETCH, 1),
+    ],
+)
+def test_a_picture_is_reduced_no_further_than_its_place_in_the_input(
+    size: tuple[int, int], resize: Resize, expected: int
+) -> None:
+    config = make_input(resize=resize, reduced_decode=True)
+    preprocessor = Preprocessor(config, tensor(3, 48, 64))
+    assert preprocessor.reduction(*size) == expected
+    assert Preprocessor(replace(config, reduced_decode=False), tensor(3, 48, 64)).reduction(*size) == 1
+
+
+def test_a_model_that_takes_any_size_gets_the_whole_picture() -> None:
+    config = make_input(resize=Resize.NONE, width=None, height=None, reduced_decode=True)
+    assert Preprocessor(config, tensor(3, -1, -1)).reduction(4000, 3000) == 1
+
+
+@pytest.mark.parametrize("resize", [Resize.LETTERBOX, Resize.STRETCH])
+@pytest.mark.parametrize("size", [(256, 192), (255, 190), (191, 257)])
+def test_a_reduced_picture_lies_where_the_whole_one_would(resize: Resize, size: tuple[int, int]) -> None:
+    """Two edges of a white block keep their places in the input and, mapped back, in the original."""
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[40:160, 40:160] = 255
+    padded = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    reduced = cv2.resize(padded, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    preprocessor = Preprocessor(make_input(resize=resize, width=96, height=96), tensor(3, 96, 96))
+    whole, place = preprocessor(image)
+    shrunk, reduced_place = preprocessor(reduced, Origin(width, height, 2))
+    assert np.abs(np.subtract(whole, shrunk, dtype=np.float32)).mean() < 4
+    assert (reduced_place.image_width, reduced_place.image_height) == size
+    block = np.array([[40, 40], [160, 160]], np.float32)
+    # A letterbox of a whole picture takes one scale for both axes, up to a hundredth off.
+    np.testing.assert_allclose(reduced_place.to_input(block), place.to_input(block), atol=0.7)
+    there = reduced_place.to_input(block)
+    np.testing.assert_allclose(reduced_place.to_image(there), block, atol=1e-3)
+    left, right = np.flatnonzero(shrunk[0].max(axis=0) > 127)[[0, -1]]
+    assert abs(left - there[0, 0]) <= 1
+    assert abs(right + 1 - there[1, 0]) <= 1

@@ -23,19 +23,27 @@ class Header:
     end: int
 
 
+def _never(_data: memoryview, _header: Header, _most: int) -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFormat:
     """One picture format; no function here decodes a pixel, and the work is bounded by the file's size.
 
     `matches` looks at the first bytes only. `read_header` reads the size. `check_complete` sees that the file
     was not cut short, which a decoder may answer by padding with grey. The last two raise
-    InvalidArgumentError.
+    InvalidArgumentError. `losses` are words of the decoder's complaints that mean missing pixels, where it
+    gives a picture all the same. `reduction` is by how much the decoder can shrink each side for less work:
+    1, 2, 4 or 8, at most the number given.
     """
 
     name: str
     matches: Callable[[memoryview], bool]
     read_header: Callable[[memoryview], Header]
     check_complete: Callable[[memoryview, Header], None]
+    losses: tuple[str, ...] = ()
+    reduction: Callable[[memoryview, Header, int], int] = _never
 
 
 def truncated(name: str, reason: str) -> InvalidArgumentError:

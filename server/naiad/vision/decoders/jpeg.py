@@ -24,6 +24,7 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _MAX_SEGMENTS = 2000
 """Segments looked at before the scan; real files have tens. Bounds the work on a hostile file."""
+_EXIF = b"Exif\0\0"
 _SCAN = re.compile(rb"\xff\xda")
 _MAX_SCANS = 100
 """Progressive files have some ten scans. Each passes over the whole picture and may take just a few bytes."""
@@ -87,4 +88,24 @@ def _check_complete(data: memoryview, header: Header) -> None:
             return
 
 
-FORMAT = ImageFormat(_NAME, _matches, _read_header, _check_complete)
+def _reduction(data: memoryview, header: Header, most: int) -> int:
+    """Of a side that `most` does not divide, the last pixel stands for a part of a group only.
+
+    Where an orientation may turn that end to the front, nobody could tell any more which end it was.
+    """
+    if _EXIF in bytes(data[: header.end]):
+        while header.width % most or header.height % most:
+            most //= 2
+    return most
+
+
+_LOSSES = (
+    "bad Huffman code",
+    "bad arithmetic code",
+    "remature end of",
+    "instead of RST",
+    "Inconsistent progression",
+)
+"""libjpeg fills in grey for these. Stray bytes before a marker, its commonest complaint, cost no pixel."""
+
+FORMAT = ImageFormat(_NAME, _matches, _read_header, _check_complete, losses=_LOSSES, reduction=_reduction)

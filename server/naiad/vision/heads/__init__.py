@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 from naiad.core.errors import InvalidArgumentError
 from naiad.vision.heads.base import Head, HeadConfig
+from naiad.vision.heads.blazeface import BlazeFaceHead
+from naiad.vision.heads.boxes import BoxesHead
+from naiad.vision.heads.centerface import CenterFaceHead
+from naiad.vision.heads.mogface import MogFaceHead
 from naiad.vision.heads.mtcnn import MtcnnHead
+from naiad.vision.heads.retinaface import RetinaFaceHead
+from naiad.vision.heads.scrfd import ScrfdHead
 from naiad.vision.heads.ultraface import UltraFaceHead
+from naiad.vision.heads.yolo import YoloHead
+from naiad.vision.heads.yolov5_face import YoloV5FaceHead
+from naiad.vision.heads.yolov8_face import YoloV8FaceHead
 from naiad.vision.heads.yunet import YuNetHead
 
 if TYPE_CHECKING:
@@ -19,8 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["HEADS", "Head", "HeadConfig", "make_head"]
 
 HEADS: Mapping[str, Callable[[HeadConfig], Head]] = {
+    "blazeface": BlazeFaceHead,
+    "boxes": BoxesHead,
+    "centerface": CenterFaceHead,
+    "mogface": MogFaceHead,
     "mtcnn": MtcnnHead,
+    "retinaface": RetinaFaceHead,
+    "scrfd": ScrfdHead,
     "ultraface": UltraFaceHead,
+    "yolo": YoloHead,
+    "yolov5_face": YoloV5FaceHead,
+    "yolov8_face": YoloV8FaceHead,
     "yunet": YuNetHead,
 }
 """Values of `naiad.head` and the class that each stands for."""

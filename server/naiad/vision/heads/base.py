@@ -158,7 +158,7 @@ def suppressed(candidates: Detections, iou: float, max_faces: int) -> Detections
 
 
 def to_image(detections: Detections, transform: Transform) -> Detections:
-    """Detections of the model's input, moved to the picture."""
+    """Detections of the model's input, moved to the picture; those that overflow there are left out."""
     landmarks = None if detections.landmarks is None else transform.to_image(detections.landmarks)
     boxes = transform.boxes_to_image(detections.boxes)
-    return Detections(boxes, detections.scores, landmarks, detections.labels)
+    return Detections(boxes, detections.scores, landmarks, detections.labels).finite()

@@ -9,7 +9,14 @@ import numpy as np
 
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import check_outputs, float_output, resolve_options, suppressed, to_image
+from naiad.vision.heads.base import (
+    check_outputs,
+    float_output,
+    resolve_options,
+    suppressed,
+    to_image,
+)
+from naiad.vision.heads.grid import input_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +83,7 @@ class YuNetHead:
         threshold, limit = resolve_options(self._config, score_threshold, max_faces)
         if not transforms:
             return []
-        cells = self._cells_of(transforms)
+        cells = self._priors(*input_size(transforms))
         batch = len(transforms)
         scores = _joined(outputs, "cls", batch) * _joined(outputs, "obj", batch)
         boxes, landmarks = _joined(outputs, "bbox", batch), _joined(outputs, "kps", batch)
@@ -94,13 +101,6 @@ class YuNetHead:
             )
             faces.append(to_image(suppressed(candidates, self._config.nms_iou, limit), transform))
         return faces
-
-    def _cells_of(self, transforms: Sequence[Transform]) -> Floats:
-        """The priors of the input size that all pictures of the batch share."""
-        sizes = {(transform.input_width, transform.input_height) for transform in transforms}
-        if len(sizes) != 1:
-            raise InternalError(f"one batch cannot hold inputs of several sizes: {sorted(sizes)}")
-        return self._priors(*sizes.pop())
 
 
 def _cells(config: HeadConfig, stride: int) -> int:

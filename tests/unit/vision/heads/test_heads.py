@@ -18,6 +18,7 @@ from naiad.config.vision_config import (
     Task,
     VisionConfig,
 )
+from naiad.config.vision_parameters import KNOWN_HEADS
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.heads import HEADS, make_head
@@ -48,7 +49,25 @@ MTCNN = [
     out("landmarks", -1, 5, 2),
     TensorConfig("count", DataType.INT32, (1,)),
 ]
-OUTPUTS = {"yunet": YUNET, "ultraface": ULTRAFACE, "mtcnn": MTCNN}
+SCRFD = [
+    out(f"{kind}_{s}", 2 * (64 // s) ** 2, n) for kind, n in (("score", 1), ("bbox", 4)) for s in STRIDES
+]
+CENTERFACE = [out(name, size, 16, 16) for name, size in (("537", 1), ("538", 2), ("539", 2), ("540", 10))]
+MOGFACE = [out("scores", 256 + 64 + 16 + 4 + 1 + 1, 1), out("boxes", 342, 4)]
+OUTPUTS = {
+    "blazeface": [out("boxes", 224, 16), out("scores", 224, 1)],
+    "boxes": [out("rows", -1, 6)],
+    "centerface": CENTERFACE,
+    "mogface": MOGFACE,
+    "mtcnn": MTCNN,
+    "retinaface": [out("loc", 168, 4), out("conf", 168, 2), out("landms", 168, 10)],
+    "scrfd": SCRFD,
+    "ultraface": ULTRAFACE,
+    "yolo": [out("output0", 6, 84)],
+    "yolov5_face": [out(f"stride_{s}", 3, 64 // s, 64 // s, 16) for s in STRIDES],
+    "yolov8_face": [out("output0", 20, 84)],
+    "yunet": YUNET,
+}
 
 
 def assert_near(actual: npt.ArrayLike, expected: npt.ArrayLike) -> None:
@@ -238,7 +257,9 @@ def test_outputs_of_another_batch_or_missing_are_the_models_fault(name: str, squ
     outputs: dict[str, npt.NDArray[Any]] = {
         t.name: np.zeros((2, *(3 if d == -1 else d for d in t.dims)), np.float32) for t in OUTPUTS[name]
     }
-    assert [len(faces) for faces in head.decode(outputs, [TRANSFORM] * 2)] == [0, 0]
+    # Above a half, which is what a logit of 0 means.
+    found = head.decode(outputs, [TRANSFORM] * 2, score_threshold=0.6)
+    assert [len(faces) for faces in found] == [0, 0]
     with pytest.raises(InternalError, match="was expected"):
         head.decode(outputs, [TRANSFORM])
     with pytest.raises(InternalError, match="the model gave no output"):
@@ -252,8 +273,12 @@ def test_yunet_refuses_sides_that_its_strides_do_not_divide() -> None:
 
 
 def test_an_unknown_head_is_refused_with_the_known_ones(square: InputConfig) -> None:
-    with pytest.raises(InvalidArgumentError, match="'yolo', known heads are mtcnn, ultraface, yunet"):
-        make_head(detector("yolo", square), [], [])
+    with pytest.raises(InvalidArgumentError, match=f"'yoloz', known heads are {', '.join(sorted(HEADS))}"):
+        make_head(detector("yoloz", square), [], [])
+
+
+def test_configs_may_name_every_head_and_no_other() -> None:
+    assert tuple(sorted(HEADS)) == KNOWN_HEADS
 
 
 def test_an_embedder_has_no_head(square: InputConfig) -> None:

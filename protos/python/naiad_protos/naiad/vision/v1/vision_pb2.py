@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnaiad/vision/v1/vision.proto\x12\x0fnaiad.vision.v1\"u\n\x08RawImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12,\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1c.naiad.vision.v1.PixelFormat\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0e\n\x06stride\x18\x05 \x01(\r\"N\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12(\n\x03raw\x18\x02 \x01(\x0b\x32\x19.naiad.vision.v1.RawImageH\x00\x42\x08\n\x06source\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"=\n\x0b\x42oundingBox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"k\n\x04\x46\x61\x63\x65\x12)\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x1c.naiad.vision.v1.BoundingBox\x12\r\n\x05score\x18\x02 \x01(\x02\x12)\n\tlandmarks\x18\x03 \x03(\x0b\x32\x16.naiad.vision.v1.Point\"T\n\rDetectOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tmax_faces\x18\x02 \x01(\rB\x12\n\x10_score_threshold\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x94\x01\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x15\n\rpreprocess_us\x18\x02 \x01(\x04\x12\x10\n\x08queue_us\x18\x03 \x01(\x04\x12\x10\n\x08infer_us\x18\x04 \x01(\x04\x12\x16\n\x0epostprocess_us\x18\x05 \x01(\x04\x12\x10\n\x08total_us\x18\x06 \x01(\x04\x12\x12\n\nbatch_size\x18\x07 \x01(\r\"\x9e\x01\n\rDetectRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12/\n\x07options\x18\x04 \x01(\x0b\x32\x1e.naiad.vision.v1.DetectOptions\x12\n\n\x02id\x18\x05 \x01(\t\"\xc4\x01\n\x0e\x44\x65tectResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.naiad.vision.v1.ModelVersion\x12\n\n\x02id\x18\x02 \x01(\t\x12$\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x15.naiad.vision.v1.Face\x12\x13\n\x0bimage_width\x18\x04 \x01(\r\x12\x14\n\x0cimage_height\x18\x05 \x01(\r\x12\'\n\x06timing\x18\x06 \x01(\x0b\x32\x17.naiad.vision.v1.Timing\"7\n\rFaceLandmarks\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.naiad.vision.v1.Point\"\x1f\n\tEmbedding\x12\x12\n\x06values\x18\x01 \x03(\x02\x42\x02\x10\x01\"\x9b\x01\n\x0c\x45mbedRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12-\n\x05\x66\x61\x63\x65s\x18\x04 \x03(\x0b\x32\x1e.naiad.vision.v1.FaceLandmarks\x12\n\n\x02id\x18\x05 \x01(\t\"\xa2\x01\n\rEmbedResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.naiad.vision.v1.ModelVersion\x12\n\n\x02id\x18\x02 \x01(\t\x12.\n\nembeddings\x18\x03 \x03(\x0b\x32\x1a.naiad.vision.v1.Embedding\x12\'\n\x06timing\x18\x04 \x01(\x0b\x32\x17.naiad.vision.v1.Timing\"\x88\x01\n\x05\x46rame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12%\n\x05image\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12\x17\n\x0f\x63\x61pture_time_us\x18\x03 \x01(\x03\x12-\n\x05\x66\x61\x63\x65s\x18\x04 \x03(\x0b\x32\x1e.naiad.vision.v1.FaceLandmarks\"+\n\nFrameError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x13StreamDetectOptions\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.naiad.vision.v1.DetectOptions\"\x82\x01\n\x13StreamDetectRequest\x12\x37\n\x07options\x18\x01 \x01(\x0b\x32$.naiad.vision.v1.StreamDetectOptionsH\x00\x12\'\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.FrameH\x00\x42\t\n\x07message\"\xad\x01\n\x14StreamDetectResponse\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x02 \x01(\x03\x12\x31\n\x06result\x18\x03 \x01(\x0b\x32\x1f.naiad.vision.v1.DetectResponseH\x00\x12,\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1b.naiad.vision.v1.FrameErrorH\x00\x42\t\n\x07outcome\"?\n\x12StreamEmbedOptions\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\x80\x01\n\x12StreamEmbedRequest\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32#.naiad.vision.v1.StreamEmbedOptionsH\x00\x12\'\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.FrameH\x00\x42\t\n\x07message\"\xab\x01\n\x13StreamEmbedResponse\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x02 \x01(\x03\x12\x30\n\x06result\x18\x03 \x01(\x0b\x32\x1e.naiad.vision.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1b.naiad.vision.v1.FrameErrorH\x00\x42\t\n\x07outcome*n\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10PIXEL_FORMAT_BGR\x10\x01\x12\x14\n\x10PIXEL_FORMAT_RGB\x10\x02\x12\x15\n\x11PIXEL_FORMAT_GRAY\x10\x03\x32\xe1\x02\n\rVisionService\x12I\n\x06\x44\x65tect\x12\x1e.naiad.vision.v1.DetectRequest\x1a\x1f.naiad.vision.v1.DetectResponse\x12\x46\n\x05\x45mbed\x12\x1d.naiad.vision.v1.EmbedRequest\x1a\x1e.naiad.vision.v1.EmbedResponse\x12_\n\x0cStreamDetect\x12$.naiad.vision.v1.StreamDetectRequest\x1a%.naiad.vision.v1.StreamDetectResponse(\x01\x30\x01\x12\\\n\x0bStreamEmbed\x12#.naiad.vision.v1.StreamEmbedRequest\x1a$.naiad.vision.v1.StreamEmbedResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnaiad/vision/v1/vision.proto\x12\x0fnaiad.vision.v1\"u\n\x08RawImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12,\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1c.naiad.vision.v1.PixelFormat\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0e\n\x06stride\x18\x05 \x01(\r\"N\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12(\n\x03raw\x18\x02 \x01(\x0b\x32\x19.naiad.vision.v1.RawImageH\x00\x42\x08\n\x06source\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"=\n\x0b\x42oundingBox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"\x89\x01\n\x04\x46\x61\x63\x65\x12)\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x1c.naiad.vision.v1.BoundingBox\x12\r\n\x05score\x18\x02 \x01(\x02\x12)\n\tlandmarks\x18\x03 \x03(\x0b\x32\x16.naiad.vision.v1.Point\x12\x12\n\x05label\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_label\"T\n\rDetectOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tmax_faces\x18\x02 \x01(\rB\x12\n\x10_score_threshold\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x94\x01\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x15\n\rpreprocess_us\x18\x02 \x01(\x04\x12\x10\n\x08queue_us\x18\x03 \x01(\x04\x12\x10\n\x08infer_us\x18\x04 \x01(\x04\x12\x16\n\x0epostprocess_us\x18\x05 \x01(\x04\x12\x10\n\x08total_us\x18\x06 \x01(\x04\x12\x12\n\nbatch_size\x18\x07 \x01(\r\"\x9e\x01\n\rDetectRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12/\n\x07options\x18\x04 \x01(\x0b\x32\x1e.naiad.vision.v1.DetectOptions\x12\n\n\x02id\x18\x05 \x01(\t\"\xc4\x01\n\x0e\x44\x65tectResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.naiad.vision.v1.ModelVersion\x12\n\n\x02id\x18\x02 \x01(\t\x12$\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x15.naiad.vision.v1.Face\x12\x13\n\x0bimage_width\x18\x04 \x01(\r\x12\x14\n\x0cimage_height\x18\x05 \x01(\r\x12\'\n\x06timing\x18\x06 \x01(\x0b\x32\x17.naiad.vision.v1.Timing\"7\n\rFaceLandmarks\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.naiad.vision.v1.Point\"\x1f\n\tEmbedding\x12\x12\n\x06values\x18\x01 \x03(\x02\x42\x02\x10\x01\"\x9b\x01\n\x0c\x45mbedRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12-\n\x05\x66\x61\x63\x65s\x18\x04 \x03(\x0b\x32\x1e.naiad.vision.v1.FaceLandmarks\x12\n\n\x02id\x18\x05 \x01(\t\"\xa2\x01\n\rEmbedResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.naiad.vision.v1.ModelVersion\x12\n\n\x02id\x18\x02 \x01(\t\x12.\n\nembeddings\x18\x03 \x03(\x0b\x32\x1a.naiad.vision.v1.Embedding\x12\'\n\x06timing\x18\x04 \x01(\x0b\x32\x17.naiad.vision.v1.Timing\"\x88\x01\n\x05\x46rame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12%\n\x05image\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.Image\x12\x17\n\x0f\x63\x61pture_time_us\x18\x03 \x01(\x03\x12-\n\x05\x66\x61\x63\x65s\x18\x04 \x03(\x0b\x32\x1e.naiad.vision.v1.FaceLandmarks\"+\n\nFrameError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x13StreamDetectOptions\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.naiad.vision.v1.DetectOptions\"\x82\x01\n\x13StreamDetectRequest\x12\x37\n\x07options\x18\x01 \x01(\x0b\x32$.naiad.vision.v1.StreamDetectOptionsH\x00\x12\'\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.FrameH\x00\x42\t\n\x07message\"\xad\x01\n\x14StreamDetectResponse\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x02 \x01(\x03\x12\x31\n\x06result\x18\x03 \x01(\x0b\x32\x1f.naiad.vision.v1.DetectResponseH\x00\x12,\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1b.naiad.vision.v1.FrameErrorH\x00\x42\t\n\x07outcome\"?\n\x12StreamEmbedOptions\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\x80\x01\n\x12StreamEmbedRequest\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32#.naiad.vision.v1.StreamEmbedOptionsH\x00\x12\'\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x16.naiad.vision.v1.FrameH\x00\x42\t\n\x07message\"\xab\x01\n\x13StreamEmbedResponse\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x02 \x01(\x03\x12\x30\n\x06result\x18\x03 \x01(\x0b\x32\x1e.naiad.vision.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1b.naiad.vision.v1.FrameErrorH\x00\x42\t\n\x07outcome*\x9c\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10PIXEL_FORMAT_BGR\x10\x01\x12\x14\n\x10PIXEL_FORMAT_RGB\x10\x02\x12\x15\n\x11PIXEL_FORMAT_GRAY\x10\x03\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x04\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x05\x32\xe1\x02\n\rVisionService\x12I\n\x06\x44\x65tect\x12\x1e.naiad.vision.v1.DetectRequest\x1a\x1f.naiad.vision.v1.DetectResponse\x12\x46\n\x05\x45mbed\x12\x1d.naiad.vision.v1.EmbedRequest\x1a\x1e.naiad.vision.v1.EmbedResponse\x12_\n\x0cStreamDetect\x12$.naiad.vision.v1.StreamDetectRequest\x1a%.naiad.vision.v1.StreamDetectResponse(\x01\x30\x01\x12\\\n\x0bStreamEmbed\x12#.naiad.vision.v1.StreamEmbedRequest\x1a$.naiad.vision.v1.StreamEmbedResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._serialized_options = b'\020\001'
-  _globals['_PIXELFORMAT']._serialized_start=2486
-  _globals['_PIXELFORMAT']._serialized_end=2596
+  _globals['_PIXELFORMAT']._serialized_start=2518
+  _globals['_PIXELFORMAT']._serialized_end=2674
   _globals['_RAWIMAGE']._serialized_start=49
   _globals['_RAWIMAGE']._serialized_end=166
   _globals['_IMAGE']._serialized_start=168
@@ -43,42 +43,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINT']._serialized_end=277
   _globals['_BOUNDINGBOX']._serialized_start=279
   _globals['_BOUNDINGBOX']._serialized_end=340
-  _globals['_FACE']._serialized_start=342
-  _globals['_FACE']._serialized_end=449
-  _globals['_DETECTOPTIONS']._serialized_start=451
-  _globals['_DETECTOPTIONS']._serialized_end=535
-  _globals['_MODELVERSION']._serialized_start=537
-  _globals['_MODELVERSION']._serialized_end=582
-  _globals['_TIMING']._serialized_start=585
-  _globals['_TIMING']._serialized_end=733
-  _globals['_DETECTREQUEST']._serialized_start=736
-  _globals['_DETECTREQUEST']._serialized_end=894
-  _globals['_DETECTRESPONSE']._serialized_start=897
-  _globals['_DETECTRESPONSE']._serialized_end=1093
-  _globals['_FACELANDMARKS']._serialized_start=1095
-  _globals['_FACELANDMARKS']._serialized_end=1150
-  _globals['_EMBEDDING']._serialized_start=1152
-  _globals['_EMBEDDING']._serialized_end=1183
-  _globals['_EMBEDREQUEST']._serialized_start=1186
-  _globals['_EMBEDREQUEST']._serialized_end=1341
-  _globals['_EMBEDRESPONSE']._serialized_start=1344
-  _globals['_EMBEDRESPONSE']._serialized_end=1506
-  _globals['_FRAME']._serialized_start=1509
-  _globals['_FRAME']._serialized_end=1645
-  _globals['_FRAMEERROR']._serialized_start=1647
-  _globals['_FRAMEERROR']._serialized_end=1690
-  _globals['_STREAMDETECTOPTIONS']._serialized_start=1692
-  _globals['_STREAMDETECTOPTIONS']._serialized_end=1805
-  _globals['_STREAMDETECTREQUEST']._serialized_start=1808
-  _globals['_STREAMDETECTREQUEST']._serialized_end=1938
-  _globals['_STREAMDETECTRESPONSE']._serialized_start=1941
-  _globals['_STREAMDETECTRESPONSE']._serialized_end=2114
-  _globals['_STREAMEMBEDOPTIONS']._serialized_start=2116
-  _globals['_STREAMEMBEDOPTIONS']._serialized_end=2179
-  _globals['_STREAMEMBEDREQUEST']._serialized_start=2182
-  _globals['_STREAMEMBEDREQUEST']._serialized_end=2310
-  _globals['_STREAMEMBEDRESPONSE']._serialized_start=2313
-  _globals['_STREAMEMBEDRESPONSE']._serialized_end=2484
-  _globals['_VISIONSERVICE']._serialized_start=2599
-  _globals['_VISIONSERVICE']._serialized_end=2952
+  _globals['_FACE']._serialized_start=343
+  _globals['_FACE']._serialized_end=480
+  _globals['_DETECTOPTIONS']._serialized_start=482
+  _globals['_DETECTOPTIONS']._serialized_end=566
+  _globals['_MODELVERSION']._serialized_start=568
+  _globals['_MODELVERSION']._serialized_end=613
+  _globals['_TIMING']._serialized_start=616
+  _globals['_TIMING']._serialized_end=764
+  _globals['_DETECTREQUEST']._serialized_start=767
+  _globals['_DETECTREQUEST']._serialized_end=925
+  _globals['_DETECTRESPONSE']._serialized_start=928
+  _globals['_DETECTRESPONSE']._serialized_end=1124
+  _globals['_FACELANDMARKS']._serialized_start=1126
+  _globals['_FACELANDMARKS']._serialized_end=1181
+  _globals['_EMBEDDING']._serialized_start=1183
+  _globals['_EMBEDDING']._serialized_end=1214
+  _globals['_EMBEDREQUEST']._serialized_start=1217
+  _globals['_EMBEDREQUEST']._serialized_end=1372
+  _globals['_EMBEDRESPONSE']._serialized_start=1375
+  _globals['_EMBEDRESPONSE']._serialized_end=1537
+  _globals['_FRAME']._serialized_start=1540
+  _globals['_FRAME']._serialized_end=1676
+  _globals['_FRAMEERROR']._serialized_start=1678
+  _globals['_FRAMEERROR']._serialized_end=1721
+  _globals['_STREAMDETECTOPTIONS']._serialized_start=1723
+  _globals['_STREAMDETECTOPTIONS']._serialized_end=1836
+  _globals['_STREAMDETECTREQUEST']._serialized_start=1839
+  _globals['_STREAMDETECTREQUEST']._serialized_end=1969
+  _globals['_STREAMDETECTRESPONSE']._serialized_start=1972
+  _globals['_STREAMDETECTRESPONSE']._serialized_end=2145
+  _globals['_STREAMEMBEDOPTIONS']._serialized_start=2147
+  _globals['_STREAMEMBEDOPTIONS']._serialized_end=2210
+  _globals['_STREAMEMBEDREQUEST']._serialized_start=2213
+  _globals['_STREAMEMBEDREQUEST']._serialized_end=2341
+  _globals['_STREAMEMBEDRESPONSE']._serialized_start=2344
+  _globals['_STREAMEMBEDRESPONSE']._serialized_end=2515
+  _globals['_VISIONSERVICE']._serialized_start=2677
+  _globals['_VISIONSERVICE']._serialized_end=3030
 # @@protoc_insertion_point(module_scope)

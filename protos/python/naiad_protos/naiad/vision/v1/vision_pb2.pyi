@@ -36,9 +36,17 @@ class _PixelFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PixelForm
     """Red, green, blue."""
     PIXEL_FORMAT_GRAY: _PixelFormat.ValueType  # 3
     """One channel of luminance."""
+    PIXEL_FORMAT_NV12: _PixelFormat.ValueType  # 4
+    """A plane of luminance, then one of pairs (blue, red) for every 2 x 2 pixels; BT.601, 16 to 235.
+    Width and height are even.
+    """
+    PIXEL_FORMAT_I420: _PixelFormat.ValueType  # 5
+    """A plane of luminance, then one of blue and one of red for every 2 x 2 pixels; BT.601, 16 to 235.
+    Width and height are even. Also called YUV420P.
+    """
 
 class PixelFormat(_PixelFormat, metaclass=_PixelFormatEnumTypeWrapper):
-    """How raw pixels lie in memory, row after row, 8 bits a channel."""
+    """How raw pixels lie in memory, row after row, 8 bits a sample."""
 
 PIXEL_FORMAT_UNSPECIFIED: PixelFormat.ValueType  # 0
 PIXEL_FORMAT_BGR: PixelFormat.ValueType  # 1
@@ -47,6 +55,14 @@ PIXEL_FORMAT_RGB: PixelFormat.ValueType  # 2
 """Red, green, blue."""
 PIXEL_FORMAT_GRAY: PixelFormat.ValueType  # 3
 """One channel of luminance."""
+PIXEL_FORMAT_NV12: PixelFormat.ValueType  # 4
+"""A plane of luminance, then one of pairs (blue, red) for every 2 x 2 pixels; BT.601, 16 to 235.
+Width and height are even.
+"""
+PIXEL_FORMAT_I420: PixelFormat.ValueType  # 5
+"""A plane of luminance, then one of blue and one of red for every 2 x 2 pixels; BT.601, 16 to 235.
+Width and height are even. Also called YUV420P.
+"""
 Global___PixelFormat: _TypeAlias = PixelFormat  # noqa: Y015
 
 @_typing.final
@@ -61,14 +77,18 @@ class RawImage(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """stride * height bytes; the padding of the last row may be left out."""
+    """stride * height bytes, half as many more for NV12 and I420. The padding of the last row may be left out,
+    but not in I420.
+    """
     format: Global___PixelFormat.ValueType
     width: _builtins.int
     """Pixels in a row."""
     height: _builtins.int
     """Rows."""
     stride: _builtins.int
-    """Bytes from the start of one row to the start of the next; 0 means width times channels."""
+    """Bytes from the start of one row to the start of the next; 0 means rows without padding. NV12: of both
+    planes. I420: of the luminance, even; rows of colour have half of it.
+    """
     def __init__(
         self,
         *,
@@ -177,14 +197,17 @@ class Face(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     LANDMARKS_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """The model's confidence, 0 to 1."""
+    label: _builtins.int
+    """The class, as the model counts them; absent if it knows faces only."""
     @_builtins.property
     def box(self) -> Global___BoundingBox: ...
     @_builtins.property
     def landmarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]:
-        """Left eye, right eye, nose, left and right mouth corner as seen in the picture; empty if the model
-        finds boxes only.
+        """Five are left eye, right eye, nose, left and right mouth corner as seen in the picture, which embedding
+        needs; another number is in the model's own order. Empty if the model finds boxes only.
         """
 
     def __init__(
@@ -193,12 +216,15 @@ class Face(_message.Message):
         box: Global___BoundingBox | None = ...,
         score: _builtins.float = ...,
         landmarks: _abc.Iterable[Global___Point] | None = ...,
+        label: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "box", b"box", "label", b"label"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "landmarks", b"landmarks", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "box", b"box", "label", b"label", "landmarks", b"landmarks", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
+    _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
 
 Global___Face: _TypeAlias = Face  # noqa: Y015
 
