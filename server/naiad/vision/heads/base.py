@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +67,30 @@ class Head(Protocol):
             InternalError: the outputs are not what the model's config announced.
         """
         ...
+
+
+class DecodingHead(ABC):
+    """A head that finds the faces of a batch once the options are known."""
+
+    _config: DetectConfig
+
+    def decode(
+        self,
+        outputs: Tensors,
+        transforms: Sequence[Transform],
+        *,
+        score_threshold: float | None = None,
+        max_faces: int | None = None,
+    ) -> list[Detections]:
+        """The faces of each picture; see `Head.decode`."""
+        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
+        return self._faces(outputs, transforms, threshold, limit) if transforms else []
+
+    @abstractmethod
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
+    ) -> list[Detections]:
+        """The faces of one picture or more, at most `limit` each, with scores of at least `threshold`."""
 
 
 def resolve_options(

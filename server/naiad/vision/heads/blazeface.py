@@ -9,7 +9,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, to_image
+from naiad.vision.heads.base import DecodingHead, to_image
 from naiad.vision.heads.grid import INPUT_SIZES, batched, corners_of, fixed_size, input_size, sigmoid
 from naiad.vision.heads.outputs import Wanted, find_outputs
 from naiad.vision.nms import blended
@@ -47,7 +47,7 @@ def _grid(width: int, height: int, stride: int, each: int) -> Floats:
     return np.repeat(centres, each, axis=0).astype(np.float32)
 
 
-class BlazeFaceHead:
+class BlazeFaceHead(DecodingHead):
     """Reads boxes `[N, K, 16]` and scores `[N, K, 1]` (logits), by their dims.
 
     Bazarevsky et al. 2019 and the models of MediaPipe, decoded as BlazeFace-PyTorch does. K tells the model:
@@ -77,18 +77,9 @@ class BlazeFaceHead:
         """The largest stride."""
         return _MULTIPLE
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         logits = batched(outputs, self._scores, len(transforms), (-1, 1))[..., 0]
         boxes = batched(outputs, self._boxes, len(transforms), (logits.shape[1], _VALUES))
         centres = self._centres(transforms, logits.shape[1])

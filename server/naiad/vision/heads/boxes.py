@@ -9,7 +9,7 @@ import numpy as np
 from naiad.config.vision_config import Coordinates
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, suppressed, to_image
+from naiad.vision.heads.base import DecodingHead, suppressed, to_image
 from naiad.vision.heads.grid import batched, input_size
 from naiad.vision.heads.outputs import Wanted, find_outputs
 
@@ -26,7 +26,7 @@ _PLAIN = 5
 _MAX_LABEL = 2**31 - 1
 
 
-class BoxesHead:
+class BoxesHead(DecodingHead):
     """Reads rows `[N, K, C]`, or `[K, C]` for a batch of one: x1, y1, x2, y2, score, landmarks, class.
 
     C is 5 for boxes alone, two more a landmark (x, y), and one more where the class comes last: an odd C has
@@ -60,18 +60,9 @@ class BoxesHead:
         """Not known: the graph must take any side that its config allows."""
         return 1
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         pictures = batched(outputs, self._name, len(transforms), (-1, -1))
         if pictures.shape[2] < _PLAIN:
             raise InternalError(

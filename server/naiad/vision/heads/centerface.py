@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, suppressed, to_image
+from naiad.vision.heads.base import DecodingHead, suppressed, to_image
 from naiad.vision.heads.grid import batched, check_sides, fixed_size, input_size
 from naiad.vision.heads.outputs import Wanted, find_outputs
 
@@ -26,7 +26,7 @@ _MULTIPLE = 32
 _LANDMARKS = 5
 
 
-class CenterFaceHead:
+class CenterFaceHead(DecodingHead):
     """Reads maps of one cell every 4 pixels: heatmap `[N, 1, h, w]`, scale, offset and landmarks.
 
     Scale and offset are `[N, 2, h, w]`, height or y first; landmarks are `[N, 10, h, w]`, y before x, and may
@@ -65,18 +65,9 @@ class CenterFaceHead:
         """What the graph scales down to and up from again."""
         return _MULTIPLE
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         width, height = input_size(transforms)
         cells = (height // _STRIDE, width // _STRIDE)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, suppressed, to_image
+from naiad.vision.heads.base import DecodingHead, suppressed, to_image
 from naiad.vision.heads.grid import INPUT_SIZES, batched, fixed_size, input_size
 from naiad.vision.heads.outputs import Wanted, find_outputs
 
@@ -36,7 +36,7 @@ def anchors(width: int, height: int) -> Floats:
     return np.concatenate(grids).astype(np.float32)
 
 
-class MogFaceHead:
+class MogFaceHead(DecodingHead):
     """Reads scores `[N, K, 1]`, or `[N, K, 2]` with the background first, and boxes `[N, K, 4]`.
 
     Liu et al. 2022 (damo-cv/MogFace), decoded as its port in ModelScope does: scores are probabilities, boxes
@@ -69,18 +69,9 @@ class MogFaceHead:
         """Any side goes: cells that reach over the edge count."""
         return 1
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         scores = batched(outputs, self._scores, len(transforms), (-1, self._columns))[..., -1]
         boxes = batched(outputs, self._boxes, len(transforms), (scores.shape[1], 4))
         width, height = input_size(transforms)

@@ -8,7 +8,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import check_outputs, float_output, resolve_options, to_image
+from naiad.vision.heads.base import DecodingHead, check_outputs, float_output, to_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from naiad.vision.transform import Transform
 
 
-class MtcnnHead:
+class MtcnnHead(DecodingHead):
     """Reads `boxes [N, K, 4]`, `scores [N, K]`, `landmarks [N, K, 5, 2]` and `count [N]`.
 
     All in pixels of the input, the best first; rows from `count` on are padding.
@@ -43,16 +43,9 @@ class MtcnnHead:
         """Any side goes: the graph scales pictures itself."""
         return 1
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
         batch = len(transforms)
         scores = float_output(outputs, "scores", batch, (-1,))
         size = scores.shape[1]

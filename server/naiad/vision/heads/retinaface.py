@@ -9,7 +9,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, unsuitable
+from naiad.vision.heads.base import DecodingHead, unsuitable
 from naiad.vision.heads.grid import (
     INPUT_SIZES,
     batched,
@@ -56,7 +56,7 @@ def priors(width: int, height: int) -> Floats:
     return result
 
 
-class RetinaFaceHead:
+class RetinaFaceHead(DecodingHead):
     """Reads `[N, K, 4]`, `[N, K, 2]` and `[N, K, 10]`, told apart by the last dimension; scores sum to 1.
 
     RetinaFace (Deng et al. 2019) as biubug6/Pytorch_Retinaface reads it: the centre moves by a tenth of the
@@ -87,18 +87,9 @@ class RetinaFaceHead:
         """Any side goes: a cell at the right or bottom edge may reach outside."""
         return 1
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         known = self._priors(*input_size(transforms))
         boxes, scores, landmarks = (
             batched(outputs, name, len(transforms), (-1, columns))

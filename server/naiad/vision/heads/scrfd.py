@@ -10,7 +10,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import output_suits, resolve_options, unsuitable
+from naiad.vision.heads.base import DecodingHead, output_suits, unsuitable
 from naiad.vision.heads.grid import (
     INPUT_SIZES,
     batched,
@@ -42,7 +42,7 @@ _NEEDS = (
 )
 
 
-class ScrfdHead:
+class ScrfdHead(DecodingHead):
     """Reads scores, boxes and, where the model has them, landmarks of each stride.
 
     The outputs are `score_8`, `bbox_8`, `kps_8` and so on by name, or of any names: then their last
@@ -79,18 +79,9 @@ class ScrfdHead:
         """The largest stride: the cells of all strides must cover the same input."""
         return self._strides[-1]
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         size, batch = input_size(transforms), len(transforms)
         scores = self._by_stride(outputs, "score", batch)
         boxes = self._by_stride(outputs, "bbox", batch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import check_outputs, float_output, resolve_options, suppressed, to_image
+from naiad.vision.heads.base import DecodingHead, check_outputs, float_output, suppressed, to_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ _FACE = 1
 """Column of `scores`; column 0 is the background."""
 
 
-class UltraFaceHead:
+class UltraFaceHead(DecodingHead):
     """Reads `scores [N, K, 2]` and `boxes [N, K, 4]` (corners, as fractions of the input). No landmarks."""
 
     def __init__(self, config: HeadConfig) -> None:
@@ -42,16 +42,9 @@ class UltraFaceHead:
         """Any side goes: the graph's input is fixed."""
         return 1
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
         scores = float_output(outputs, "scores", len(transforms), (-1, 2))[..., _FACE]
         boxes = float_output(outputs, "boxes", len(transforms), (scores.shape[1], 4))
         faces = []

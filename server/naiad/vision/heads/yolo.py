@@ -8,7 +8,7 @@ import numpy as np
 
 from naiad.core.errors import InternalError
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, unsuitable
+from naiad.vision.heads.base import DecodingHead, unsuitable
 from naiad.vision.heads.grid import (
     batched,
     cell_count,
@@ -46,7 +46,7 @@ _NEEDS = (
 )
 
 
-class YoloHead:
+class YoloHead(DecodingHead):
     """Reads `[N, 4 + classes, K]` or `[N, K, 5 + classes]`; `labels` are classes, suppressed each by itself.
 
     The first is what Ultralytics exports of v8 and v11 give: centre and size in pixels of the input, then a
@@ -76,18 +76,9 @@ class YoloHead:
         """The largest stride of the usual graphs."""
         return 32
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """What is in each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         array = batched(outputs, self._output.name, len(transforms), self._output.dims[-2:])
         size = input_size(transforms)
         known = _row_counts(size, self._rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, unsuitable
+from naiad.vision.heads.base import DecodingHead, unsuitable
 from naiad.vision.heads.grid import (
     INPUT_SIZES,
     batched,
@@ -61,7 +61,7 @@ def priors(width: int, height: int, stride: int) -> Floats:
     return result
 
 
-class YoloV5FaceHead:
+class YoloV5FaceHead(DecodingHead):
     """Reads one output `[N, K, 16]`, else three raw maps `[N, 3, H, W, 16]`, the stride by their size.
 
     YOLO5Face (Qi et al. 2021), `models/yolo.py` of deepcam-cn/yolov5-face: a raw map holds logits of centre,
@@ -95,18 +95,9 @@ class YoloV5FaceHead:
         """The largest stride: the cells of all strides must cover the same input."""
         return max(_ANCHORS)
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         if self._decoded:
             rows = batched(outputs, self._output_names[0], len(transforms), (-1, _SIZE))
             picture, candidates = _from_rows(rows, threshold)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from naiad.vision.detections import Detections
-from naiad.vision.heads.base import resolve_options, unsuitable
+from naiad.vision.heads.base import DecodingHead, unsuitable
 from naiad.vision.heads.grid import (
     INPUT_SIZES,
     batched,
@@ -49,7 +49,7 @@ _SCORE = 4
 _NEEDS = "an output of decoded columns [20, K] or [15, K], or three of raw maps [80, H, W]"
 
 
-class YoloV8FaceHead:
+class YoloV8FaceHead(DecodingHead):
     """Reads one output `[N, 20, K]`, else three raw maps `[N, 80, H, W]`, the stride by their size.
 
     Decoded columns are what Ultralytics' pose export gives: centre, size, score, and x, y and visibility of
@@ -88,18 +88,9 @@ class YoloV8FaceHead:
         """The largest stride: the cells of all strides must cover the same input."""
         return _STRIDES[-1]
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         if self._decoded:
             columns = batched(outputs, self._output_names[0], len(transforms), (self._size, -1))
             picture, candidates = _from_columns(columns, threshold)

@@ -10,9 +10,9 @@ import numpy as np
 from naiad.core.errors import InternalError, InvalidArgumentError
 from naiad.vision.detections import Detections
 from naiad.vision.heads.base import (
+    DecodingHead,
     check_outputs,
     float_output,
-    resolve_options,
     suppressed,
     to_image,
 )
@@ -43,7 +43,7 @@ def priors(width: int, height: int) -> Floats:
     return np.concatenate(grids)
 
 
-class YuNetHead:
+class YuNetHead(DecodingHead):
     """Reads `cls`, `obj`, `bbox` and `kps` of strides 8, 16 and 32; the score is cls times obj."""
 
     def __init__(self, config: HeadConfig) -> None:
@@ -71,18 +71,9 @@ class YuNetHead:
         """The largest stride: the cells of all strides must cover the same input."""
         return _STRIDES[-1]
 
-    def decode(
-        self,
-        outputs: Tensors,
-        transforms: Sequence[Transform],
-        *,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
+    def _faces(
+        self, outputs: Tensors, transforms: Sequence[Transform], threshold: float, limit: int
     ) -> list[Detections]:
-        """The faces of each picture; see `Head.decode`."""
-        threshold, limit = resolve_options(self._config, score_threshold, max_faces)
-        if not transforms:
-            return []
         cells = self._priors(*input_size(transforms))
         batch = len(transforms)
         scores = _joined(outputs, "cls", batch) * _joined(outputs, "obj", batch)
