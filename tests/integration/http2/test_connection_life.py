@@ -158,6 +158,27 @@ def test_nobody_can_connect_after_the_stop(start: Start) -> None:
         pass
 
 
+def test_a_client_is_told_to_leave_when_the_drain_begins_and_not_when_it_ends(
+    start: Start, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """So its next calls go elsewhere while this server still works on the last one."""
+    own(transport, "says so when its calls have ended")
+    gate = RunGate(monkeypatch)
+    with start() as running, Peer(running.address) as peer:
+        peer.settled()
+        gate.shut()
+        stream = peer.request(INFER, echo_request(b"last"))
+        running.until(lambda: running.busy("echo") == 1)
+        running.begin_stop()
+        while len(peer.goaways) < 2:  # one that announces the end, one that says what is still answered
+            assert peer.read() is not None
+        assert peer.goaways[-1][:2] == (stream, Code.NO_ERROR)
+        gate.open()
+        assert echoed(peer.answer(stream).messages()[0]) == b"last"
+        assert peer.end() == Code.NO_ERROR
+        assert not running.errors()
+
+
 # Ages
 
 
