@@ -126,10 +126,10 @@ class Served:
         return answer.result(START_S)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition holds, asked on the loop's thread; TimeoutError after ten seconds."""
+        """Wait until a condition holds, asked on the loop's thread; TimeoutError after thirty seconds."""
 
         async def waiting() -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not condition():  # noqa: ASYNC110  # the state has no event, and needs none but here
                     await asyncio.sleep(0.002)
 

@@ -158,8 +158,11 @@ def indexed_head(path: str, start: int) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("path", [LIVE, STREAM, "/no.Such/Method"])
 def test_rapid_resets_of_streams_harm_nobody(running: Served, transport: str, path: str) -> None:
-    """100,000 pairs of HEADERS and RST_STREAM, each as short as HPACK makes it."""
-    pairs = MANY if transport == "naiad" else 500  # while thousands wait, core turns others away
+    """Up to 100,000 pairs of HEADERS and RST_STREAM, each as short as HPACK makes it."""
+    # Each of a stream's calls is begun, and takes the server some tenths of a millisecond.
+    pairs = MANY // 4 if path == STREAM else MANY
+    if transport != "naiad":
+        pairs = 500  # while thousands wait, core turns others away
     first, again = indexed_head(path, 0)
     with weathered(running, within=64 * MIB) as peer:
         peer.settled()
@@ -181,7 +184,7 @@ def test_rapid_resets_by_the_servers_own_hand(running: Served, transport: str) -
         peer.settled()
         peer.send(frame(Kind.HEADERS, END_HEADERS, 1, first) + window(1, 0))
         batch = bytearray()
-        for stream in range(3, 2 * MANY + 1, 2):
+        for stream in range(3, MANY // 2 + 1, 2):
             batch += frame(Kind.HEADERS, END_HEADERS, stream, again) + window(stream, 0)
             if len(batch) > 60_000:
                 if not poured(peer, bytes(batch), 1):
