@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from grpc.aio import EOF  # type: ignore[attr-defined]  # not in its stubs
+from support.http2_served import own
 
 from naiad.services.grpc_settings import GrpcSettings, Transport
 from naiad.services.grpc_transport import create_server
@@ -40,6 +41,14 @@ class Servicer:
     async def refuse(self, request: bytes, context: Any) -> bytes:
         await context.abort(grpc.StatusCode.NOT_FOUND, TEXT, (("x-why-bin", BINARY), ("x-retry", "7")))
         raise AssertionError
+
+    async def coded(self, request: bytes, context: Any) -> bytes:
+        """As generated code says that a method is not there; with a request it returns instead of raising."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("not here")
+        if not request:
+            raise NotImplementedError
+        return b""
 
     async def remaining(self, request: bytes, context: Any) -> bytes:
         return str(context.time_remaining()).encode()
@@ -78,6 +87,7 @@ class Servicer:
 
     def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
         unary = {"Mirror": self.mirror, "Refuse": self.refuse, "Remaining": self.remaining, "Hang": self.hang}
+        unary["Coded"] = self.coded
         methods: dict[str, Any] = {
             name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in unary.items()
         }
@@ -165,6 +175,15 @@ async def test_an_abort_carries_its_text_and_metadata(channel: Any) -> None:
     told: Any = raised.value.trailing_metadata()
     trailing = {key: value for key, value in told if key.startswith("x-")}
     assert trailing == {"x-why-bin": BINARY, "x-retry": "7"}
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"x"], ids=["raises", "returns"])
+async def test_a_status_that_is_set_ends_the_call(channel: Any, transport: str, request_bytes: bytes) -> None:
+    if not request_bytes:
+        own(transport, "keeps the code alone, and logs what was raised")
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await channel.unary_unary("/t.T/Coded")(request_bytes)
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.UNIMPLEMENTED, "not here")
 
 
 async def test_the_time_that_remains_is_the_clients(channel: Any) -> None:

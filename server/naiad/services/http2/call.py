@@ -194,6 +194,8 @@ class Call(CallContext):
         except CallFault as fault:
             self.end(fault.code, fault.message)
         except Exception as error:  # noqa: BLE001  # the status table decides
+            if self._ends_as_told():
+                return
             status = status_of(error, method=self._method.path, peer=self.peer())
             self.end(status.code, status.message, status.trailers)
 
@@ -210,9 +212,12 @@ class Call(CallContext):
             async with contextlib.aclosing(outcome) as responses:
                 async for response in responses:
                     await self.write(response)
-            self.end(grpc.StatusCode.OK, "")
+            if not self._ends_as_told():
+                self.end(grpc.StatusCode.OK, "")
             return
         response = await outcome
+        if self._ends_as_told():
+            return
         if method.response_streaming:
             self.end(grpc.StatusCode.OK, "")
             return
@@ -221,6 +226,13 @@ class Call(CallContext):
             self.answer(message)
         else:
             await self._answer_packed(message)
+
+    def _ends_as_told(self) -> bool:
+        """End the call with the status that its servicer has set, if it has set one."""
+        if self._code in (None, grpc.StatusCode.OK):
+            return False
+        self.end(self._code, self._details)
+        return True
 
     async def next_message(self) -> Any:
         """The client's next message, parsed.
@@ -264,11 +276,6 @@ class Call(CallContext):
             waiter.set_result(None)
 
     # What the call is answered
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether the client was told the end, or has left."""
-        return self._is_ended
 
     @property
     def _encoding(self) -> str | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    import grpc
+
     from naiad.services.http2.heads import CallHead
 
     Metadata = tuple[tuple[str, str | bytes], ...]
@@ -16,7 +18,16 @@ if TYPE_CHECKING:
 class CallContext:
     """What is known of a call, apart from its messages."""
 
-    __slots__ = ("_callbacks", "_deadline_s", "_is_over", "_peer", "_trailing", "head")
+    __slots__ = (
+        "_callbacks",
+        "_code",
+        "_deadline_s",
+        "_details",
+        "_is_over",
+        "_peer",
+        "_trailing",
+        "head",
+    )
 
     def __init__(self, head: CallHead, peer: str) -> None:
         self.head = head
@@ -24,6 +35,8 @@ class CallContext:
         self._deadline_s: float | None = None
         if head.timeout_ns is not None:
             self._deadline_s = time.monotonic() + head.timeout_ns / 1e9
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
         self._trailing: Metadata = ()
         self._callbacks: list[Callable[[Any], Any]] | None = None
         self._is_over = False
@@ -44,6 +57,14 @@ class CallContext:
     def deadline_ns(self) -> int | None:
         """The deadline on the monotonic clock; None without one."""
         return None if self._deadline_s is None else int(self._deadline_s * 1e9)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The status that the call ends with once its servicer returns or raises, as generated stubs do."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """The text of that status."""
+        self._details = details
 
     def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """What follows the answer, beside its status."""
