@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import numpy.typing as npt
 
     from naiad.core.datatypes import DataType
@@ -46,6 +47,40 @@ class TensorSpec:
     shape: tuple[int, ...] | None
 
 
+class TensorSource(Protocol):
+    """Where an input's values come from when its batch is formed: they are written to their place in it.
+
+    It is read on an instance's thread, at most twice (again alone, when its batch failed), and may be read
+    after its caller has gone.
+    """
+
+    def read_into(self, target: Array) -> None:
+        """Write all of the values to `target`, which has the input's shape and lies row by row in memory.
+
+        Raises:
+            NaiadError: there are none; the request fails with it, and no other one.
+        """
+        ...
+
+
+class TensorSink(Protocol):
+    """Where outputs go besides the response, once the model has given them."""
+
+    def write(self, outputs: Tensors) -> None:
+        """Take the outputs, by name; on an instance's thread. Not called for whose caller has gone.
+
+        Raises:
+            NaiadError: they cannot be taken; the request fails with it, and no other one.
+        """
+        ...
+
+
+def placeholder(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """An array of that shape and datatype without values, for an input that has a `TensorSource`."""
+    array: Array = np.broadcast_to(np.zeros((), dtype), shape)
+    return array
+
+
 @dataclass(slots=True)
 class InferRequest:
     """One validated request for one model, in domain terms.
@@ -56,6 +91,9 @@ class InferRequest:
     dimension. `deadline_ns` is on the monotonic clock; None means no deadline. `priority` 0 and
     `timeout_us` 0 leave it to the model's config (1 is the highest priority). `sequence_id` 0 or "" means
     that the request belongs to no sequence. `parameters` are the caller's own.
+
+    An input named in `sources` is a `placeholder` in `inputs` and is read when its batch is formed; `sink`
+    takes the outputs. Only schedulers that say so (`defers`) know of the two.
     """
 
     model_name: str
@@ -71,6 +109,8 @@ class InferRequest:
     sequence_start: bool = False
     sequence_end: bool = False
     parameters: Mapping[str, Parameter] | None = None
+    sources: Mapping[str, TensorSource] | None = None
+    sink: TensorSink | None = None
 
 
 @dataclass(slots=True)

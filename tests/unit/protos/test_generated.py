@@ -79,8 +79,16 @@ def test_stubs_import_no_server() -> None:
     assert output.stdout.strip() == b"False"
 
 
-def test_service_has_the_four_methods() -> None:
+def test_service_has_its_methods() -> None:
     """The stub and the servicer agree with the .proto file's service."""
     service = vision_pb2.DESCRIPTOR.services_by_name["VisionService"]
-    assert [method.name for method in service.methods] == ["Detect", "Embed", "StreamDetect", "StreamEmbed"]
+    assert [method.name for method in service.methods] == [
+        "Detect",
+        "Embed",
+        "Analyze",
+        "Compare",
+        "StreamDetect",
+        "StreamEmbed",
+        "StreamAnalyze",
+    ]
     assert all(hasattr(vision_pb2_grpc.VisionServiceServicer, method.name) for method in service.methods)

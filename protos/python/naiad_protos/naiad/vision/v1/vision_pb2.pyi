@@ -65,6 +65,100 @@ Width and height are even. Also called YUV420P.
 """
 Global___PixelFormat: _TypeAlias = PixelFormat  # noqa: Y015
 
+class _FramePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FramePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FramePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FRAME_POLICY_UNSPECIFIED: _FramePolicy.ValueType  # 0
+    """As EVERY_FRAME."""
+    FRAME_POLICY_EVERY_FRAME: _FramePolicy.ValueType  # 1
+    """Each is worked on; at `max_in_flight` the stream is read no further, which holds the client back."""
+    FRAME_POLICY_LATEST_WINS: _FramePolicy.ValueType  # 2
+    """The newest waits, at most one, and those before it are dropped."""
+
+class FramePolicy(_FramePolicy, metaclass=_FramePolicyEnumTypeWrapper):
+    """What happens to frames that come faster than they are worked on."""
+
+FRAME_POLICY_UNSPECIFIED: FramePolicy.ValueType  # 0
+"""As EVERY_FRAME."""
+FRAME_POLICY_EVERY_FRAME: FramePolicy.ValueType  # 1
+"""Each is worked on; at `max_in_flight` the stream is read no further, which holds the client back."""
+FRAME_POLICY_LATEST_WINS: FramePolicy.ValueType  # 2
+"""The newest waits, at most one, and those before it are dropped."""
+Global___FramePolicy: _TypeAlias = FramePolicy  # noqa: Y015
+
+class _ResultOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResultOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESULT_ORDER_UNSPECIFIED: _ResultOrder.ValueType  # 0
+    """As RESULT_ORDER_FRAMES."""
+    RESULT_ORDER_FRAMES: _ResultOrder.ValueType  # 1
+    """That of the frames."""
+    RESULT_ORDER_READY: _ResultOrder.ValueType  # 2
+    """Each as soon as it is there. Not for streams with tracks."""
+
+class ResultOrder(_ResultOrder, metaclass=_ResultOrderEnumTypeWrapper):
+    """In which order results come."""
+
+RESULT_ORDER_UNSPECIFIED: ResultOrder.ValueType  # 0
+"""As RESULT_ORDER_FRAMES."""
+RESULT_ORDER_FRAMES: ResultOrder.ValueType  # 1
+"""That of the frames."""
+RESULT_ORDER_READY: ResultOrder.ValueType  # 2
+"""Each as soon as it is there. Not for streams with tracks."""
+Global___ResultOrder: _TypeAlias = ResultOrder  # noqa: Y015
+
+class _DropReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DropReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DropReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DROP_REASON_UNSPECIFIED: _DropReason.ValueType  # 0
+    DROP_REASON_SUPERSEDED: _DropReason.ValueType  # 1
+    """A newer one came before an older one could be begun with."""
+    DROP_REASON_TOO_OLD: _DropReason.ValueType  # 2
+    """It waited for longer than `max_age_ms`."""
+
+class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
+    """Why frames were dropped."""
+
+DROP_REASON_UNSPECIFIED: DropReason.ValueType  # 0
+DROP_REASON_SUPERSEDED: DropReason.ValueType  # 1
+"""A newer one came before an older one could be begun with."""
+DROP_REASON_TOO_OLD: DropReason.ValueType  # 2
+"""It waited for longer than `max_age_ms`."""
+Global___DropReason: _TypeAlias = DropReason  # noqa: Y015
+
+class _EmbedWhen:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmbedWhenEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmbedWhen.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMBED_WHEN_UNSPECIFIED: _EmbedWhen.ValueType  # 0
+    """As EMBED_WHEN_EVERY_FACE."""
+    EMBED_WHEN_EVERY_FACE: _EmbedWhen.ValueType  # 1
+    """Each face of each frame."""
+    EMBED_WHEN_ONCE_A_TRACK: _EmbedWhen.ValueType  # 2
+    """Each track once, and again when it shows its face much better; needs `tracks`."""
+
+class EmbedWhen(_EmbedWhen, metaclass=_EmbedWhenEnumTypeWrapper):
+    """Which faces of a stream are embedded."""
+
+EMBED_WHEN_UNSPECIFIED: EmbedWhen.ValueType  # 0
+"""As EMBED_WHEN_EVERY_FACE."""
+EMBED_WHEN_EVERY_FACE: EmbedWhen.ValueType  # 1
+"""Each face of each frame."""
+EMBED_WHEN_ONCE_A_TRACK: EmbedWhen.ValueType  # 2
+"""Each track once, and again when it shows its face much better; needs `tracks`."""
+Global___EmbedWhen: _TypeAlias = EmbedWhen  # noqa: Y015
+
 @_typing.final
 class RawImage(_message.Message):
     """Uncompressed pixels."""
@@ -198,10 +292,17 @@ class Face(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     LANDMARKS_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    TRACK_ID_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FRAME_ID_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """The model's confidence, 0 to 1."""
     label: _builtins.int
     """The class, as the model counts them; absent if it knows faces only."""
+    track_id: _builtins.int
+    """Of streams with tracks: the same number for the same face from frame to frame."""
+    embedding_frame_id: _builtins.int
+    """Of tracks: the frame that `embedding` was made of, where that is an earlier one than this."""
     @_builtins.property
     def box(self) -> Global___BoundingBox: ...
     @_builtins.property
@@ -210,6 +311,10 @@ class Face(_message.Message):
         needs; another number is in the model's own order. Empty if the model finds boxes only.
         """
 
+    @_builtins.property
+    def embedding(self) -> Global___Embedding:
+        """Of Analyze and StreamAnalyze: the face's vector; absent if it was not embedded."""
+
     def __init__(
         self,
         *,
@@ -217,14 +322,26 @@ class Face(_message.Message):
         score: _builtins.float = ...,
         landmarks: _abc.Iterable[Global___Point] | None = ...,
         label: _builtins.int | None = ...,
+        embedding: Global___Embedding | None = ...,
+        track_id: _builtins.int | None = ...,
+        embedding_frame_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "box", b"box", "label", b"label"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_embedding_frame_id", b"_embedding_frame_id", "_label", b"_label", "_track_id", b"_track_id", "box", b"box", "embedding", b"embedding", "embedding_frame_id", b"embedding_frame_id", "label", b"label", "track_id", b"track_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "box", b"box", "label", b"label", "landmarks", b"landmarks", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_embedding_frame_id", b"_embedding_frame_id", "_label", b"_label", "_track_id", b"_track_id", "box", b"box", "embedding", b"embedding", "embedding_frame_id", b"embedding_frame_id", "label", b"label", "landmarks", b"landmarks", "score", b"score", "track_id", b"track_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__embedding_frame_id: _TypeAlias = _typing.Literal["embedding_frame_id"]  # noqa: Y015
+    _WhichOneofArgType__embedding_frame_id: _TypeAlias = _typing.Literal["_embedding_frame_id", b"_embedding_frame_id"]  # noqa: Y015
     _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
     _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    _WhichOneofReturnType__track_id: _TypeAlias = _typing.Literal["track_id"]  # noqa: Y015
+    _WhichOneofArgType__track_id: _TypeAlias = _typing.Literal["_track_id", b"_track_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_frame_id) -> _WhichOneofReturnType__embedding_frame_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__track_id) -> _WhichOneofReturnType__track_id | None: ...
 
 Global___Face: _TypeAlias = Face  # noqa: Y015
 
@@ -236,25 +353,61 @@ class DetectOptions(_message.Message):
 
     SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
     MAX_FACES_FIELD_NUMBER: _builtins.int
+    BOXES_ONLY_FIELD_NUMBER: _builtins.int
     score_threshold: _builtins.float
     """Faces below this score are left out; the config's threshold if absent."""
     max_faces: _builtins.int
     """At most this many faces, the best first; 0 means the config's limit."""
+    boxes_only: _builtins.bool
+    """Leave the landmarks out of the answer."""
     def __init__(
         self,
         *,
         score_threshold: _builtins.float | None = ...,
         max_faces: _builtins.int = ...,
+        boxes_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "score_threshold", b"score_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "max_faces", b"max_faces", "score_threshold", b"score_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boxes_only", b"boxes_only", "max_faces", b"max_faces", "score_threshold", b"score_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
 
 Global___DetectOptions: _TypeAlias = DetectOptions  # noqa: Y015
+
+@_typing.final
+class FaceFinder(_message.Message):
+    """Who finds faces where another model is to embed them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The detector's name in the model repository; empty if the server has just one detector. It must find
+    five landmarks, unless the embedder takes boxes.
+    """
+    model_version: _builtins.str
+    """A version folder's number; empty lets the server choose."""
+    @_builtins.property
+    def options(self) -> Global___DetectOptions: ...
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        options: Global___DetectOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaceFinder: _TypeAlias = FaceFinder  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):
@@ -462,17 +615,30 @@ class EmbedRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     FACES_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    FINDER_FIELD_NUMBER: _builtins.int
+    CROPS_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The embedder's name in the model repository; empty if the server has just one embedder."""
     model_version: _builtins.str
     """A version folder's number; empty lets the server choose."""
     id: _builtins.str
     """Echoed in the response."""
+    normalize: _builtins.bool
+    """Whether vectors are scaled to length 1; the config's choice if absent."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
     def faces(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaceLandmarks]:
-        """One entry a face. Empty: the image is itself one aligned crop of the model's input size."""
+        """One entry a face. Empty, and no `finder`: the image is itself one aligned crop of the model's input size."""
+
+    @_builtins.property
+    def finder(self) -> Global___FaceFinder:
+        """Find the faces first; not beside `faces`."""
+
+    @_builtins.property
+    def crops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """Several aligned crops, in place of `image`, `faces` and `finder`."""
 
     def __init__(
         self,
@@ -482,12 +648,17 @@ class EmbedRequest(_message.Message):
         image: Global___Image | None = ...,
         faces: _abc.Iterable[Global___FaceLandmarks] | None = ...,
         id: _builtins.str = ...,
+        finder: Global___FaceFinder | None = ...,
+        crops: _abc.Iterable[Global___Image] | None = ...,
+        normalize: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "finder", b"finder", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faces", b"faces", "id", b"id", "image", b"image", "model_name", b"model_name", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "crops", b"crops", "faces", b"faces", "finder", b"finder", "id", b"id", "image", b"image", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
 
@@ -501,6 +672,9 @@ class EmbedResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    FACES_FIELD_NUMBER: _builtins.int
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    DETECTOR_TIMING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     @_builtins.property
     def model(self) -> Global___ModelVersion: ...
@@ -508,6 +682,16 @@ class EmbedResponse(_message.Message):
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]: ...
     @_builtins.property
     def timing(self) -> Global___Timing: ...
+    @_builtins.property
+    def faces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Face]:
+        """With a finder: the faces that were found, one an embedding."""
+
+    @_builtins.property
+    def detector(self) -> Global___ModelVersion:
+        """With a finder: the detector that found them, and where its time went."""
+
+    @_builtins.property
+    def detector_timing(self) -> Global___Timing: ...
     def __init__(
         self,
         *,
@@ -515,14 +699,251 @@ class EmbedResponse(_message.Message):
         id: _builtins.str = ...,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         timing: Global___Timing | None = ...,
+        faces: _abc.Iterable[Global___Face] | None = ...,
+        detector: Global___ModelVersion | None = ...,
+        detector_timing: Global___Timing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "detector_timing", b"detector_timing", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "id", b"id", "model", b"model", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "detector_timing", b"detector_timing", "embeddings", b"embeddings", "faces", b"faces", "id", b"id", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class AnalyzeRequest(_message.Message):
+    """Asks for the faces of one image and their embeddings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    FINDER_FIELD_NUMBER: _builtins.int
+    EMBEDDER_NAME_FIELD_NUMBER: _builtins.int
+    EMBEDDER_VERSION_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    embedder_name: _builtins.str
+    """The embedder's name in the model repository; empty if the server has just one embedder."""
+    embedder_version: _builtins.str
+    """A version folder's number; empty lets the server choose."""
+    normalize: _builtins.bool
+    """Whether vectors are scaled to length 1; the config's choice if absent."""
+    id: _builtins.str
+    """Echoed in the response."""
+    @_builtins.property
+    def image(self) -> Global___Image: ...
+    @_builtins.property
+    def finder(self) -> Global___FaceFinder: ...
+    def __init__(
+        self,
+        *,
+        image: Global___Image | None = ...,
+        finder: Global___FaceFinder | None = ...,
+        embedder_name: _builtins.str = ...,
+        embedder_version: _builtins.str = ...,
+        normalize: _builtins.bool | None = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "finder", b"finder", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "id", b"id", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
+
+Global___AnalyzeRequest: _TypeAlias = AnalyzeRequest  # noqa: Y015
+
+@_typing.final
+class AnalyzeResponse(_message.Message):
+    """The faces of one image, the best first, each with its embedding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    FACES_FIELD_NUMBER: _builtins.int
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    EMBEDDER_TIMING_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    image_width: _builtins.int
+    """Size of the upright picture."""
+    image_height: _builtins.int
+    embedded: _builtins.int
+    """Faces embedded for this answer, and faces whose embedding an earlier frame of their track has given."""
+    reused: _builtins.int
+    @_builtins.property
+    def detector(self) -> Global___ModelVersion: ...
+    @_builtins.property
+    def embedder(self) -> Global___ModelVersion: ...
+    @_builtins.property
+    def faces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Face]: ...
+    @_builtins.property
+    def timing(self) -> Global___Timing:
+        """Of the detector; its total is of the whole request."""
+
+    @_builtins.property
+    def embedder_timing(self) -> Global___Timing:
+        """Of the embedder; absent if nothing was embedded."""
+
+    def __init__(
+        self,
+        *,
+        detector: Global___ModelVersion | None = ...,
+        embedder: Global___ModelVersion | None = ...,
+        id: _builtins.str = ...,
+        faces: _abc.Iterable[Global___Face] | None = ...,
+        image_width: _builtins.int = ...,
+        image_height: _builtins.int = ...,
+        timing: Global___Timing | None = ...,
+        embedder_timing: Global___Timing | None = ...,
+        embedded: _builtins.int = ...,
+        reused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "embedder", b"embedder", "embedder_timing", b"embedder_timing", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "embedded", b"embedded", "embedder", b"embedder", "embedder_timing", b"embedder_timing", "faces", b"faces", "id", b"id", "image_height", b"image_height", "image_width", b"image_width", "reused", b"reused", "timing", b"timing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeResponse: _TypeAlias = AnalyzeResponse  # noqa: Y015
+
+@_typing.final
+class ComparedFace(_message.Message):
+    """One of two faces to compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CROP_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    LANDMARKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """A picture; the face is found in it, the largest one if there are several, unless `landmarks` says where
+        it is.
+        """
+
+    @_builtins.property
+    def crop(self) -> Global___Image:
+        """An aligned crop of the embedder's input size."""
+
+    @_builtins.property
+    def embedding(self) -> Global___Embedding:
+        """A vector that the same embedder has made."""
+
+    @_builtins.property
+    def landmarks(self) -> Global___FaceLandmarks:
+        """Of `image`."""
+
+    def __init__(
+        self,
+        *,
+        image: Global___Image | None = ...,
+        crop: Global___Image | None = ...,
+        embedding: Global___Embedding | None = ...,
+        landmarks: Global___FaceLandmarks | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "embedding", b"embedding", "image", b"image", "landmarks", b"landmarks", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "embedding", b"embedding", "image", b"image", "landmarks", b"landmarks", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "crop", "embedding"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___ComparedFace: _TypeAlias = ComparedFace  # noqa: Y015
+
+@_typing.final
+class CompareRequest(_message.Message):
+    """Asks how alike two faces are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    FINDER_FIELD_NUMBER: _builtins.int
+    EMBEDDER_NAME_FIELD_NUMBER: _builtins.int
+    EMBEDDER_VERSION_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    embedder_name: _builtins.str
+    """The embedder's name in the model repository; empty if the server has just one embedder."""
+    embedder_version: _builtins.str
+    """A version folder's number; empty lets the server choose."""
+    id: _builtins.str
+    """Echoed in the response."""
+    @_builtins.property
+    def first(self) -> Global___ComparedFace: ...
+    @_builtins.property
+    def second(self) -> Global___ComparedFace: ...
+    @_builtins.property
+    def finder(self) -> Global___FaceFinder: ...
+    def __init__(
+        self,
+        *,
+        first: Global___ComparedFace | None = ...,
+        second: Global___ComparedFace | None = ...,
+        finder: Global___FaceFinder | None = ...,
+        embedder_name: _builtins.str = ...,
+        embedder_version: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finder", b"finder", "first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "first", b"first", "id", b"id", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
+
+@_typing.final
+class CompareResponse(_message.Message):
+    """How alike two faces are. Which similarity is the same person is the embedder's and the user's to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    similarity: _builtins.float
+    """The cosine of the angle between the two vectors, -1 to 1."""
+    @_builtins.property
+    def embedder(self) -> Global___ModelVersion: ...
+    @_builtins.property
+    def first(self) -> Global___Face:
+        """The faces that were compared, each with its embedding; box and landmarks where they were found."""
+
+    @_builtins.property
+    def second(self) -> Global___Face: ...
+    @_builtins.property
+    def timing(self) -> Global___Timing: ...
+    def __init__(
+        self,
+        *,
+        embedder: Global___ModelVersion | None = ...,
+        id: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+        first: Global___Face | None = ...,
+        second: Global___Face | None = ...,
+        timing: Global___Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedder", b"embedder", "first", b"first", "second", b"second", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder", b"embedder", "first", b"first", "id", b"id", "second", b"second", "similarity", b"similarity", "timing", b"timing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):
@@ -586,6 +1007,271 @@ class FrameError(_message.Message):
 Global___FrameError: _TypeAlias = FrameError  # noqa: Y015
 
 @_typing.final
+class StreamContract(_message.Message):
+    """What a stream's two ends agree on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    MAX_AGE_MS_FIELD_NUMBER: _builtins.int
+    FRAME_DEADLINE_MS_FIELD_NUMBER: _builtins.int
+    policy: Global___FramePolicy.ValueType
+    order: Global___ResultOrder.ValueType
+    max_in_flight: _builtins.int
+    """Frames worked on at once; 0 for the server's own limit, above which is refused."""
+    max_age_ms: _builtins.int
+    """Milliseconds after its arrival in which a frame must be begun with, else it is dropped; 0 for none."""
+    frame_deadline_ms: _builtins.int
+    """Milliseconds after its arrival in which a frame must be answered, else it is answered with the error
+    DEADLINE_EXCEEDED; 0 for none.
+    """
+    def __init__(
+        self,
+        *,
+        policy: Global___FramePolicy.ValueType = ...,
+        order: Global___ResultOrder.ValueType = ...,
+        max_in_flight: _builtins.int = ...,
+        max_age_ms: _builtins.int = ...,
+        frame_deadline_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_deadline_ms", b"frame_deadline_ms", "max_age_ms", b"max_age_ms", "max_in_flight", b"max_in_flight", "order", b"order", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamContract: _TypeAlias = StreamContract  # noqa: Y015
+
+@_typing.final
+class TrackOptions(_message.Message):
+    """How a stream follows faces from frame to frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_TRACK_ID_FIELD_NUMBER: _builtins.int
+    MAX_MISSED_FIELD_NUMBER: _builtins.int
+    first_track_id: _builtins.int
+    """The first track's number; a stream that goes on for another starts where that one ended. 0 means 1."""
+    max_missed: _builtins.int
+    """Frames in which a face may be missing before its track ends; 0 means 30."""
+    def __init__(
+        self,
+        *,
+        first_track_id: _builtins.int = ...,
+        max_missed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_track_id", b"first_track_id", "max_missed", b"max_missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackOptions: _TypeAlias = TrackOptions  # noqa: Y015
+
+@_typing.final
+class DroppedFrames(_message.Message):
+    """Frames that have no result and never will."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    FRAME_IDS_FIELD_NUMBER: _builtins.int
+    reason: Global___DropReason.ValueType
+    @_builtins.property
+    def frame_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        reason: Global___DropReason.ValueType = ...,
+        frame_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_ids", b"frame_ids", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DroppedFrames: _TypeAlias = DroppedFrames  # noqa: Y015
+
+@_typing.final
+class FrameTimes(_message.Message):
+    """When the server did what with a frame, in microseconds since 1970 on the server's clock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_US_FIELD_NUMBER: _builtins.int
+    BEGUN_US_FIELD_NUMBER: _builtins.int
+    ANSWERED_US_FIELD_NUMBER: _builtins.int
+    received_us: _builtins.int
+    begun_us: _builtins.int
+    """It left the stream's own queue."""
+    answered_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        received_us: _builtins.int = ...,
+        begun_us: _builtins.int = ...,
+        answered_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_us", b"answered_us", "begun_us", b"begun_us", "received_us", b"received_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameTimes: _TypeAlias = FrameTimes  # noqa: Y015
+
+@_typing.final
+class StreamAccount(_message.Message):
+    """How a stream with a contract stands. A message that has nothing but this tells of drops or credit alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DROPPED_FIELD_NUMBER: _builtins.int
+    CREDIT_LIMIT_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    credit_limit: _builtins.int
+    """How many frames the client may have sent since the stream was opened. What it sends beyond is held back
+    (every frame) or dropped (latest wins): encoding it is a waste.
+    """
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedFrames]:
+        """Dropped since the message before this one."""
+
+    @_builtins.property
+    def times(self) -> Global___FrameTimes:
+        """Of the frame that this message answers."""
+
+    def __init__(
+        self,
+        *,
+        dropped: _abc.Iterable[Global___DroppedFrames] | None = ...,
+        credit_limit: _builtins.int = ...,
+        times: Global___FrameTimes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit_limit", b"credit_limit", "dropped", b"dropped", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAccount: _TypeAlias = StreamAccount  # noqa: Y015
+
+@_typing.final
+class StreamOpened(_message.Message):
+    """The first message of a stream with a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___ModelVersion:
+        """Who will answer all of the stream's frames: the detector, or of an embedding stream the embedder."""
+
+    @_builtins.property
+    def embedder(self) -> Global___ModelVersion:
+        """Of StreamAnalyze."""
+
+    @_builtins.property
+    def contract(self) -> Global___StreamContract:
+        """The contract in force: nothing in it is unspecified."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelVersion | None = ...,
+        embedder: Global___ModelVersion | None = ...,
+        contract: Global___StreamContract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "embedder", b"embedder", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "embedder", b"embedder", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpened: _TypeAlias = StreamOpened  # noqa: Y015
+
+@_typing.final
+class StreamGoaway(_message.Message):
+    """The server goes away: it reads no further frame, and answers those that it has read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    FRAMES_RECEIVED_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    NEXT_TRACK_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    frames_received: _builtins.int
+    """How many frames it has read. Those after them may be sent over a new stream."""
+    retry_after_ms: _builtins.int
+    """When to try again, with this server or another."""
+    next_track_id: _builtins.int
+    """For TrackOptions.first_track_id of the stream that goes on; 0 without tracks."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        frames_received: _builtins.int = ...,
+        retry_after_ms: _builtins.int = ...,
+        next_track_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_received", b"frames_received", "next_track_id", b"next_track_id", "reason", b"reason", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamGoaway: _TypeAlias = StreamGoaway  # noqa: Y015
+
+@_typing.final
+class StreamClosed(_message.Message):
+    """The last message of a stream with a contract: received = answered + failed + dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_RECEIVED_FIELD_NUMBER: _builtins.int
+    FRAMES_ANSWERED_FIELD_NUMBER: _builtins.int
+    FRAMES_FAILED_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
+    NEXT_TRACK_ID_FIELD_NUMBER: _builtins.int
+    frames_received: _builtins.int
+    frames_answered: _builtins.int
+    """With a result."""
+    frames_failed: _builtins.int
+    """With an error."""
+    frames_dropped: _builtins.int
+    embedded: _builtins.int
+    """Of StreamAnalyze: embeddings that were made, and those that tracks made unnecessary."""
+    reused: _builtins.int
+    next_track_id: _builtins.int
+    """For TrackOptions.first_track_id of a stream that goes on; 0 without tracks."""
+    def __init__(
+        self,
+        *,
+        frames_received: _builtins.int = ...,
+        frames_answered: _builtins.int = ...,
+        frames_failed: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        embedded: _builtins.int = ...,
+        reused: _builtins.int = ...,
+        next_track_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedded", b"embedded", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_received", b"frames_received", "next_track_id", b"next_track_id", "reused", b"reused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamClosed: _TypeAlias = StreamClosed  # noqa: Y015
+
+@_typing.final
 class StreamDetectOptions(_message.Message):
     """Opens a detection stream."""
 
@@ -594,20 +1280,30 @@ class StreamDetectOptions(_message.Message):
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     @_builtins.property
     def options(self) -> Global___DetectOptions: ...
+    @_builtins.property
+    def contract(self) -> Global___StreamContract: ...
+    @_builtins.property
+    def tracks(self) -> Global___TrackOptions:
+        """Number the faces; needs the order of the frames."""
+
     def __init__(
         self,
         *,
         model_name: _builtins.str = ...,
         model_version: _builtins.str = ...,
         options: Global___DetectOptions | None = ...,
+        contract: Global___StreamContract | None = ...,
+        tracks: Global___TrackOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "options", b"options", "tracks", b"tracks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "model_name", b"model_name", "model_version", b"model_version", "options", b"options", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -643,7 +1339,7 @@ Global___StreamDetectRequest: _TypeAlias = StreamDetectRequest  # noqa: Y015
 
 @_typing.final
 class StreamDetectResponse(_message.Message):
-    """One frame's result."""
+    """One frame's result, or word of the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,12 +1347,26 @@ class StreamDetectResponse(_message.Message):
     CAPTURE_TIME_US_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    GOAWAY_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.int
     capture_time_us: _builtins.int
     @_builtins.property
     def result(self) -> Global___DetectResponse: ...
     @_builtins.property
     def error(self) -> Global___FrameError: ...
+    @_builtins.property
+    def opened(self) -> Global___StreamOpened: ...
+    @_builtins.property
+    def goaway(self) -> Global___StreamGoaway: ...
+    @_builtins.property
+    def closed(self) -> Global___StreamClosed: ...
+    @_builtins.property
+    def account(self) -> Global___StreamAccount:
+        """Of streams with a contract."""
+
     def __init__(
         self,
         *,
@@ -664,12 +1374,16 @@ class StreamDetectResponse(_message.Message):
         capture_time_us: _builtins.int = ...,
         result: Global___DetectResponse | None = ...,
         error: Global___FrameError | None = ...,
+        opened: Global___StreamOpened | None = ...,
+        goaway: Global___StreamGoaway | None = ...,
+        closed: Global___StreamClosed | None = ...,
+        account: Global___StreamAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "closed", b"closed", "error", b"error", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_time_us", b"capture_time_us", "error", b"error", "frame_id", b"frame_id", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "capture_time_us", b"capture_time_us", "closed", b"closed", "error", b"error", "frame_id", b"frame_id", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error", "opened", "goaway", "closed"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -683,19 +1397,29 @@ class StreamEmbedOptions(_message.Message):
 
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
+    normalize: _builtins.bool
+    """Whether vectors are scaled to length 1; the config's choice if absent."""
+    @_builtins.property
+    def contract(self) -> Global___StreamContract: ...
     def __init__(
         self,
         *,
         model_name: _builtins.str = ...,
         model_version: _builtins.str = ...,
+        normalize: _builtins.bool | None = ...,
+        contract: Global___StreamContract | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
 
 Global___StreamEmbedOptions: _TypeAlias = StreamEmbedOptions  # noqa: Y015
 
@@ -729,7 +1453,7 @@ Global___StreamEmbedRequest: _TypeAlias = StreamEmbedRequest  # noqa: Y015
 
 @_typing.final
 class StreamEmbedResponse(_message.Message):
-    """One frame's result."""
+    """One frame's result, or word of the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -737,12 +1461,26 @@ class StreamEmbedResponse(_message.Message):
     CAPTURE_TIME_US_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    GOAWAY_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.int
     capture_time_us: _builtins.int
     @_builtins.property
     def result(self) -> Global___EmbedResponse: ...
     @_builtins.property
     def error(self) -> Global___FrameError: ...
+    @_builtins.property
+    def opened(self) -> Global___StreamOpened: ...
+    @_builtins.property
+    def goaway(self) -> Global___StreamGoaway: ...
+    @_builtins.property
+    def closed(self) -> Global___StreamClosed: ...
+    @_builtins.property
+    def account(self) -> Global___StreamAccount:
+        """Of streams with a contract."""
+
     def __init__(
         self,
         *,
@@ -750,13 +1488,144 @@ class StreamEmbedResponse(_message.Message):
         capture_time_us: _builtins.int = ...,
         result: Global___EmbedResponse | None = ...,
         error: Global___FrameError | None = ...,
+        opened: Global___StreamOpened | None = ...,
+        goaway: Global___StreamGoaway | None = ...,
+        closed: Global___StreamClosed | None = ...,
+        account: Global___StreamAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "closed", b"closed", "error", b"error", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_time_us", b"capture_time_us", "error", b"error", "frame_id", b"frame_id", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "capture_time_us", b"capture_time_us", "closed", b"closed", "error", b"error", "frame_id", b"frame_id", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error", "opened", "goaway", "closed"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___StreamEmbedResponse: _TypeAlias = StreamEmbedResponse  # noqa: Y015
+
+@_typing.final
+class StreamAnalyzeOptions(_message.Message):
+    """Opens a stream of detection and embedding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDER_FIELD_NUMBER: _builtins.int
+    EMBEDDER_NAME_FIELD_NUMBER: _builtins.int
+    EMBEDDER_VERSION_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
+    EMBED_WHEN_FIELD_NUMBER: _builtins.int
+    embedder_name: _builtins.str
+    """The embedder's name in the model repository; empty if the server has just one embedder."""
+    embedder_version: _builtins.str
+    """A version folder's number; empty lets the server choose."""
+    normalize: _builtins.bool
+    """Whether vectors are scaled to length 1; the config's choice if absent."""
+    embed_when: Global___EmbedWhen.ValueType
+    @_builtins.property
+    def finder(self) -> Global___FaceFinder: ...
+    @_builtins.property
+    def contract(self) -> Global___StreamContract: ...
+    @_builtins.property
+    def tracks(self) -> Global___TrackOptions: ...
+    def __init__(
+        self,
+        *,
+        finder: Global___FaceFinder | None = ...,
+        embedder_name: _builtins.str = ...,
+        embedder_version: _builtins.str = ...,
+        normalize: _builtins.bool | None = ...,
+        contract: Global___StreamContract | None = ...,
+        tracks: Global___TrackOptions | None = ...,
+        embed_when: Global___EmbedWhen.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "finder", b"finder", "normalize", b"normalize", "tracks", b"tracks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "embed_when", b"embed_when", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "normalize", b"normalize", "tracks", b"tracks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
+
+Global___StreamAnalyzeOptions: _TypeAlias = StreamAnalyzeOptions  # noqa: Y015
+
+@_typing.final
+class StreamAnalyzeRequest(_message.Message):
+    """One message of a stream of detection and embedding to the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def options(self) -> Global___StreamAnalyzeOptions: ...
+    @_builtins.property
+    def frame(self) -> Global___Frame: ...
+    def __init__(
+        self,
+        *,
+        options: Global___StreamAnalyzeOptions | None = ...,
+        frame: Global___Frame | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "message", b"message", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "message", b"message", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["options", "frame"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___StreamAnalyzeRequest: _TypeAlias = StreamAnalyzeRequest  # noqa: Y015
+
+@_typing.final
+class StreamAnalyzeResponse(_message.Message):
+    """One frame's result, or word of the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_ID_FIELD_NUMBER: _builtins.int
+    CAPTURE_TIME_US_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    GOAWAY_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    frame_id: _builtins.int
+    capture_time_us: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___AnalyzeResponse: ...
+    @_builtins.property
+    def error(self) -> Global___FrameError: ...
+    @_builtins.property
+    def opened(self) -> Global___StreamOpened: ...
+    @_builtins.property
+    def goaway(self) -> Global___StreamGoaway: ...
+    @_builtins.property
+    def closed(self) -> Global___StreamClosed: ...
+    @_builtins.property
+    def account(self) -> Global___StreamAccount:
+        """Of streams with a contract."""
+
+    def __init__(
+        self,
+        *,
+        frame_id: _builtins.int = ...,
+        capture_time_us: _builtins.int = ...,
+        result: Global___AnalyzeResponse | None = ...,
+        error: Global___FrameError | None = ...,
+        opened: Global___StreamOpened | None = ...,
+        goaway: Global___StreamGoaway | None = ...,
+        closed: Global___StreamClosed | None = ...,
+        account: Global___StreamAccount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "closed", b"closed", "error", b"error", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "capture_time_us", b"capture_time_us", "closed", b"closed", "error", b"error", "frame_id", b"frame_id", "goaway", b"goaway", "opened", b"opened", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error", "opened", "goaway", "closed"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___StreamAnalyzeResponse: _TypeAlias = StreamAnalyzeResponse  # noqa: Y015

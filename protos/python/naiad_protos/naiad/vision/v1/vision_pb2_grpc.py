@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class VisionServiceStub:
     """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
     """
 
     def __init__(self, channel):
@@ -45,6 +51,16 @@ class VisionServiceStub:
                 request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.Analyze = channel.unary_unary(
+                '/naiad.vision.v1.VisionService/Analyze',
+                request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeRequest.SerializeToString,
+                response_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeResponse.FromString,
+                _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/naiad.vision.v1.VisionService/Compare',
+                request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.CompareRequest.SerializeToString,
+                response_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.CompareResponse.FromString,
+                _registered_method=True)
         self.StreamDetect = channel.stream_stream(
                 '/naiad.vision.v1.VisionService/StreamDetect',
                 request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamDetectRequest.SerializeToString,
@@ -55,10 +71,21 @@ class VisionServiceStub:
                 request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedRequest.SerializeToString,
                 response_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedResponse.FromString,
                 _registered_method=True)
+        self.StreamAnalyze = channel.stream_stream(
+                '/naiad.vision.v1.VisionService/StreamAnalyze',
+                request_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeRequest.SerializeToString,
+                response_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeResponse.FromString,
+                _registered_method=True)
 
 
 class VisionServiceServicer:
     """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
     """
 
     def Detect(self, request, context):
@@ -75,17 +102,36 @@ class VisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Analyze(self, request, context):
+        """Finds the faces of one image and embeds each of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """Says how alike two faces are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamDetect(self, request_iterator, context):
-        """Finds faces in a stream of frames. The first message carries `options`, each further one a `frame`.
-        Results come in the order of the frames. A frame that fails is answered in-band, by `error`, and the
-        stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+        """Finds faces in a stream of frames.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamEmbed(self, request_iterator, context):
-        """Embeds the faces of a stream of frames; the same rules as StreamDetect.
+        """Embeds the faces of a stream of frames.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamAnalyze(self, request_iterator, context):
+        """Finds and embeds the faces of a stream of frames.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +150,16 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.EmbedRequest.FromString,
                     response_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.EmbedResponse.SerializeToString,
             ),
+            'Analyze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Analyze,
+                    request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeRequest.FromString,
+                    response_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeResponse.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.CompareRequest.FromString,
+                    response_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.CompareResponse.SerializeToString,
+            ),
             'StreamDetect': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamDetect,
                     request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamDetectRequest.FromString,
@@ -113,6 +169,11 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.StreamEmbed,
                     request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedRequest.FromString,
                     response_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedResponse.SerializeToString,
+            ),
+            'StreamAnalyze': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamAnalyze,
+                    request_deserializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeRequest.FromString,
+                    response_serializer=naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -124,6 +185,12 @@ def add_VisionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class VisionService:
     """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
     """
 
     @staticmethod
@@ -181,6 +248,60 @@ class VisionService:
             _registered_method=True)
 
     @staticmethod
+    def Analyze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/naiad.vision.v1.VisionService/Analyze',
+            naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeRequest.SerializeToString,
+            naiad_dot_vision_dot_v1_dot_vision__pb2.AnalyzeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/naiad.vision.v1.VisionService/Compare',
+            naiad_dot_vision_dot_v1_dot_vision__pb2.CompareRequest.SerializeToString,
+            naiad_dot_vision_dot_v1_dot_vision__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StreamDetect(request_iterator,
             target,
             options=(),
@@ -224,6 +345,33 @@ class VisionService:
             '/naiad.vision.v1.VisionService/StreamEmbed',
             naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedRequest.SerializeToString,
             naiad_dot_vision_dot_v1_dot_vision__pb2.StreamEmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAnalyze(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/naiad.vision.v1.VisionService/StreamAnalyze',
+            naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeRequest.SerializeToString,
+            naiad_dot_vision_dot_v1_dot_vision__pb2.StreamAnalyzeResponse.FromString,
             options,
             channel_credentials,
             insecure,

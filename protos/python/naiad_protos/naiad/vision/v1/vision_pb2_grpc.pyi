@@ -31,7 +31,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class VisionServiceStub:
-    """Detection and embedding of faces, one image a call or as a stream of frames."""
+    """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,33 +48,53 @@ class VisionServiceStub:
     """Finds faces in one image."""
     Embed: _grpc.UnaryUnaryMultiCallable[_vision_pb2.EmbedRequest, _vision_pb2.EmbedResponse]
     """Turns faces of one image into embedding vectors."""
+    Analyze: _grpc.UnaryUnaryMultiCallable[_vision_pb2.AnalyzeRequest, _vision_pb2.AnalyzeResponse]
+    """Finds the faces of one image and embeds each of them."""
+    Compare: _grpc.UnaryUnaryMultiCallable[_vision_pb2.CompareRequest, _vision_pb2.CompareResponse]
+    """Says how alike two faces are."""
     StreamDetect: _grpc.StreamStreamMultiCallable[_vision_pb2.StreamDetectRequest, _vision_pb2.StreamDetectResponse]
-    """Finds faces in a stream of frames. The first message carries `options`, each further one a `frame`.
-    Results come in the order of the frames. A frame that fails is answered in-band, by `error`, and the
-    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
-    """
+    """Finds faces in a stream of frames."""
     StreamEmbed: _grpc.StreamStreamMultiCallable[_vision_pb2.StreamEmbedRequest, _vision_pb2.StreamEmbedResponse]
-    """Embeds the faces of a stream of frames; the same rules as StreamDetect."""
+    """Embeds the faces of a stream of frames."""
+    StreamAnalyze: _grpc.StreamStreamMultiCallable[_vision_pb2.StreamAnalyzeRequest, _vision_pb2.StreamAnalyzeResponse]
+    """Finds and embeds the faces of a stream of frames."""
 
 @_typing.type_check_only
 class VisionServiceAsyncStub(VisionServiceStub):
-    """Detection and embedding of faces, one image a call or as a stream of frames."""
+    """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Detect: _aio.UnaryUnaryMultiCallable[_vision_pb2.DetectRequest, _vision_pb2.DetectResponse]  # type: ignore[assignment]
     """Finds faces in one image."""
     Embed: _aio.UnaryUnaryMultiCallable[_vision_pb2.EmbedRequest, _vision_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns faces of one image into embedding vectors."""
+    Analyze: _aio.UnaryUnaryMultiCallable[_vision_pb2.AnalyzeRequest, _vision_pb2.AnalyzeResponse]  # type: ignore[assignment]
+    """Finds the faces of one image and embeds each of them."""
+    Compare: _aio.UnaryUnaryMultiCallable[_vision_pb2.CompareRequest, _vision_pb2.CompareResponse]  # type: ignore[assignment]
+    """Says how alike two faces are."""
     StreamDetect: _aio.StreamStreamMultiCallable[_vision_pb2.StreamDetectRequest, _vision_pb2.StreamDetectResponse]  # type: ignore[assignment]
-    """Finds faces in a stream of frames. The first message carries `options`, each further one a `frame`.
-    Results come in the order of the frames. A frame that fails is answered in-band, by `error`, and the
-    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
-    """
+    """Finds faces in a stream of frames."""
     StreamEmbed: _aio.StreamStreamMultiCallable[_vision_pb2.StreamEmbedRequest, _vision_pb2.StreamEmbedResponse]  # type: ignore[assignment]
-    """Embeds the faces of a stream of frames; the same rules as StreamDetect."""
+    """Embeds the faces of a stream of frames."""
+    StreamAnalyze: _aio.StreamStreamMultiCallable[_vision_pb2.StreamAnalyzeRequest, _vision_pb2.StreamAnalyzeResponse]  # type: ignore[assignment]
+    """Finds and embeds the faces of a stream of frames."""
 
 class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Detection and embedding of faces, one image a call or as a stream of frames."""
+    """Detection and embedding of faces, one image a call or as a stream of frames.
+
+    Streams: the first message carries `options`, each further one a `frame`. Results come in the order of the
+    frames unless the contract says otherwise. A frame that fails is answered in-band, by `error`, and the
+    stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
+    A stream whose options have a `contract` also gets `opened` first, an `account` with everything, and
+    `closed` last; one without gets a result or an error for each of its frames and nothing else.
+    """
 
     @_abc_1.abstractmethod
     def Detect(
@@ -86,15 +113,28 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Turns faces of one image into embedding vectors."""
 
     @_abc_1.abstractmethod
+    def Analyze(
+        self,
+        request: _vision_pb2.AnalyzeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_pb2.AnalyzeResponse, _abc.Awaitable[_vision_pb2.AnalyzeResponse]]:
+        """Finds the faces of one image and embeds each of them."""
+
+    @_abc_1.abstractmethod
+    def Compare(
+        self,
+        request: _vision_pb2.CompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_pb2.CompareResponse, _abc.Awaitable[_vision_pb2.CompareResponse]]:
+        """Says how alike two faces are."""
+
+    @_abc_1.abstractmethod
     def StreamDetect(
         self,
         request_iterator: _MaybeAsyncIterator[_vision_pb2.StreamDetectRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_vision_pb2.StreamDetectResponse], _abc.AsyncIterator[_vision_pb2.StreamDetectResponse]]:
-        """Finds faces in a stream of frames. The first message carries `options`, each further one a `frame`.
-        Results come in the order of the frames. A frame that fails is answered in-band, by `error`, and the
-        stream lives on; only a fault of the stream itself (no options, unknown model) ends it with a status.
-        """
+        """Finds faces in a stream of frames."""
 
     @_abc_1.abstractmethod
     def StreamEmbed(
@@ -102,6 +142,14 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_vision_pb2.StreamEmbedRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_vision_pb2.StreamEmbedResponse], _abc.AsyncIterator[_vision_pb2.StreamEmbedResponse]]:
-        """Embeds the faces of a stream of frames; the same rules as StreamDetect."""
+        """Embeds the faces of a stream of frames."""
+
+    @_abc_1.abstractmethod
+    def StreamAnalyze(
+        self,
+        request_iterator: _MaybeAsyncIterator[_vision_pb2.StreamAnalyzeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_pb2.StreamAnalyzeResponse], _abc.AsyncIterator[_vision_pb2.StreamAnalyzeResponse]]:
+        """Finds and embeds the faces of a stream of frames."""
 
 def add_VisionServiceServicer_to_server(servicer: VisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
