@@ -26,7 +26,6 @@ from naiad.config.server_config import server_config
 from naiad.core.tensors import InferRequest
 from naiad.demo.repository import build_repository
 from naiad.runtime.allocator import keep_memory_warm
-from naiad.services.shared_memory.regions import Regions
 from naiad.services.wire.plan import InferPlans
 from naiad.services.wire.scan import scan
 
@@ -71,7 +70,7 @@ async def _measure(repository: Path) -> dict[str, float]:
 async def _stages(handle: ModelHandle) -> dict[str, float]:
     message, data = _request()
     arrays: dict[str, Array] = {name: np.ones((1, 16), np.float32) for name in ("INPUT0", "INPUT1")}
-    plans, regions = InferPlans(), Regions(allow_client_shm=False)
+    plans = InferPlans()
     first = InferRequest(MODEL, None, arrays)
     plans.learn(data, message, first, None, handle.config)
     known = plans.find(data)
@@ -87,7 +86,7 @@ async def _stages(handle: ModelHandle) -> dict[str, float]:
         "parse with protobuf (the long way only)": lambda: pb.ModelInferRequest.FromString(data),
         "scan": lambda: scan(data),
         "scan and find the plan": lambda: plans.find(data),
-        "make the request's views": lambda: plan.request(data, scanned, None, regions),
+        "make the request's views": lambda: plan.request(data, scanned, None),
         "schedule, run inline and count": lambda: handle.submit(first),
         "of that the session's run": lambda: session.run(arrays, outputs),
         "write the reply": lambda: plan.reply(response, b"", 2**30),

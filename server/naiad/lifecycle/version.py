@@ -178,6 +178,11 @@ class ModelHandle:
         return self._serving.vision
 
     @property
+    def defers(self) -> bool:
+        """Whether its requests may come with `sources` and a `sink`."""
+        return self._serving.scheduler.defers
+
+    @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the classes of each output that has a label file, index 0 first."""
         return self._serving.labels

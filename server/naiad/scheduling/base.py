@@ -45,6 +45,9 @@ class SchedulerBase(ABC):
     Subclasses keep the waiting requests and decide what runs when.
     """
 
+    defers: bool = False
+    """Whether requests may come with `sources` and a `sink`."""
+
     def __init__(
         self,
         key: ModelKey,

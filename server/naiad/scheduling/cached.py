@@ -45,6 +45,8 @@ class CachedScheduler:
     Equal requests that are there at once each run: none waits for another's fate.
     """
 
+    defers = False  # its digest needs the values now
+
     def __init__(
         self,
         key: ModelKey,

@@ -23,8 +23,9 @@ class Execution:
     """One run of the session and when each of its phases ended, on the monotonic clock.
 
     `outcomes` has the outputs or the error of each request, in order. `retried` says that the batch of these
-    requests failed before and this one ran alone. `batch_size` counts batch items; `bucket` is the size that
-    the session filled them up to, 0 if it runs batches as they are.
+    requests failed before and this one ran alone. `failed` says that the session's run failed, and nobody has
+    outputs. `batch_size` counts batch items; `bucket` is the size that the session filled them up to, 0 if it
+    runs batches as they are.
     """
 
     outcomes: list[dict[str, Array] | Exception]
@@ -35,16 +36,12 @@ class Execution:
     end_ns: int
     retried: bool = False
     bucket: int = 0
+    failed: bool = False
 
     @property
     def padding(self) -> int:
         """Batch items that the session added."""
         return self.bucket - self.batch_size if self.bucket else 0
-
-    @property
-    def failed(self) -> bool:
-        """Whether the session's run failed."""
-        return any(isinstance(outcome, Exception) for outcome in self.outcomes)
 
     @property
     def terminated(self) -> bool:
@@ -83,17 +80,43 @@ class Executor:
             self._slots = session if isinstance(session, BatchSlots) else None
         whole = self._run(session, requests)
         if len(requests) == 1 or not whole.failed or whole.terminated:
+            self._hand_out(whole, requests, left)
             return [whole]
         again = []
         for index, request in enumerate(requests):
             execution = self._abandoned() if left(index) else self._run(session, [request])
             execution.retried = True
+            self._hand_out(execution, [request], left, first=index)
             again.append(execution)
         return again
+
+    def _hand_out(
+        self,
+        execution: Execution,
+        requests: Sequence[InferRequest],
+        left: Callable[[int], bool],
+        first: int = 0,
+    ) -> None:
+        """Give outputs to the requests' sinks; a sink's error is its own request's outcome.
+
+        `left` knows the first of the requests by the index `first`.
+        """
+        if execution.failed or not any(request.sink for request in requests):
+            return
+        for index, request in enumerate(requests):
+            outputs = execution.outcomes[index]
+            if request.sink is None or isinstance(outputs, Exception) or left(first + index):
+                continue
+            try:
+                request.sink.write(outputs)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to this caller and no other
+                execution.outcomes[index] = _without_frames(error)
+        execution.end_ns = self._clock.now_ns()
 
     def _run(self, session: Session, requests: Sequence[InferRequest]) -> Execution:
         start = infer_start = infer_end = self._clock.now_ns()
         outcomes: list[dict[str, Array] | Exception]
+        failed = False
         try:
             inputs = self._buffer.place(requests, self._slots)
             infer_start = infer_end = self._clock.now_ns()
@@ -102,15 +125,17 @@ class Executor:
             outcomes = list(split(self._layout, outputs, requests))
         except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to these callers and no others
             outcomes = [_without_frames(error)] * len(requests)
+            failed = True
         size = sum(request.batch_size for request in requests)
         execution = Execution(outcomes, size, start, infer_start, infer_end, self._clock.now_ns())
+        execution.failed = failed
         if self._slots is not None and self._slots.sizes:
             execution.bucket = self._slots.bucket_for(size)
         return execution
 
     def _abandoned(self) -> Execution:
         now = self._clock.now_ns()
-        return Execution([CancelledError("the caller went away")], 0, now, now, now, now)
+        return Execution([CancelledError("the caller went away")], 0, now, now, now, now, failed=True)
 
 
 def _without_frames(error: Exception) -> Exception:

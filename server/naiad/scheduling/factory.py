@@ -32,6 +32,11 @@ class Scheduler(Protocol):
     """What a serving version hands its requests to. Used on the event loop's thread."""
 
     @property
+    def defers(self) -> bool:
+        """Whether requests may come with `sources` and a `sink`."""
+        ...
+
+    @property
     def queued(self) -> int:
         """Requests that wait for an instance."""
         ...

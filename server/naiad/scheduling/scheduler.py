@@ -70,6 +70,7 @@ class BatchScheduler(SchedulerBase):
         self._queue = RequestQueue(levels)
         self._admission = admission
         self._lone_reasons: dict[int, BatchReason] = {}
+        self.defers = not layout.ragged  # which looks at the elements before the batch is formed
 
     @property
     def queued(self) -> int:

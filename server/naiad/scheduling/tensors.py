@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from naiad.runtime.session import BatchSlots
 
 KEPT_BYTES = 64 * 2**20
-"""A ragged input of a batch that is larger has memory of its own, which goes with the batch."""
+"""An input that is larger, and bounded by nothing but its request, has memory of its own, which goes with the
+batch: a ragged one, or a lone request's that is read from its source."""
 
 
 class BatchLayout:
@@ -85,8 +86,8 @@ class BatchBuffer:
     """One instance's input memory, reused from batch to batch so that its pages stay warm.
 
     It is used by the instance's thread alone. It grows to the largest batch that came, and is replaced when
-    requests of another shape come. A ragged input of more than `KEPT_BYTES` is not kept: nothing else bounds
-    how far a single batch, that may never come again, is beyond all others.
+    requests of another shape come. A ragged or lone input of more than `KEPT_BYTES` may not be kept:
+    nothing else bounds how far a single batch, that may never come again, is beyond all others.
     """
 
     def __init__(self, layout: BatchLayout) -> None:
@@ -97,9 +98,17 @@ class BatchBuffer:
         """The batch's inputs: a lone request's own arrays, else all requests' rows one after the other.
 
         Of a ragged input all elements lie one after the other. What describes the batch is added. Rows are
-        written to the session's own `slots` where it has them.
+        written to the session's own `slots` where it has them. What comes from a source is read from it.
+
+        Raises:
+            NaiadError: a source has no values.
         """
         layout = self._layout
+        if any(request.sources for request in requests):
+            return {
+                name: layout.graph_input(name, self._read(name, requests, slots))
+                for name in requests[0].inputs
+            }
         if len(requests) == 1:
             if layout.plain_inputs:
                 return _aligned(requests[0].inputs)
@@ -121,28 +130,55 @@ class BatchBuffer:
             rows = [array.reshape(-1) for array in rows]
             if sum(array.nbytes for array in rows) > KEPT_BYTES:
                 return np.concatenate(rows)
+        if rows[0].dtype.hasobject:
+            return np.concatenate(rows)  # a buffer would keep the texts alive
+        batch = self._memory(name, rows, slots)
+        np.concatenate(rows, out=batch)
+        return batch
+
+    def _read(self, name: str, requests: Sequence[InferRequest], slots: BatchSlots | None) -> Array:
+        """An input of a batch in which some requests have sources."""
+        rows = [request.inputs[name] for request in requests]
+        sources = [request.sources.get(name) if request.sources else None for request in requests]
+        if not any(sources):
+            return self._join(name, rows, slots) if len(rows) > 1 else _aligned_one(rows[0])
+        batch = self._memory(name, rows, slots)
+        start = 0
+        for array, source in zip(rows, sources, strict=True):
+            part = batch[start : start + len(array)]
+            if source is None:
+                part[...] = array
+            else:
+                source.read_into(part)
+            start += len(array)
+        return batch
+
+    def _memory(self, name: str, rows: Sequence[Array], slots: BatchSlots | None) -> Array:
+        """Where the rows of an input of the next batch go."""
         first = rows[0]
         total = sum(map(len, rows))
-        if first.dtype.hasobject:
-            return np.concatenate(rows)  # a buffer would keep the texts alive
         if slots is not None:
             slot = slots.slot(name, total, first.shape[1:], first.dtype)
             if slot is not None:
-                return np.concatenate(rows, out=slot)
+                return slot
+        if len(rows) == 1 and first.nbytes > KEPT_BYTES:
+            return np.empty(first.shape, first.dtype)
         buffer = self._arrays.get(name)
         if buffer is None or len(buffer) < total or not _same_rows(buffer, first):
             buffer = self._arrays[name] = np.empty((total, *first.shape[1:]), dtype=first.dtype)
-        batch = buffer[:total]
-        np.concatenate(rows, out=batch)
-        return batch
+        return buffer[:total]
 
 
 def _aligned(inputs: dict[str, Array]) -> dict[str, Array]:
     """The arrays, those copied that lie in a message where the engine's vector instructions must not read."""
     for array in inputs.values():
         if not array.flags.aligned:
-            return {name: each if each.flags.aligned else each.copy() for name, each in inputs.items()}
+            return {name: _aligned_one(each) for name, each in inputs.items()}
     return inputs
+
+
+def _aligned_one(array: Array) -> Array:
+    return array if array.flags.aligned else array.copy()
 
 
 def _same_rows(left: Array, right: Array) -> bool:

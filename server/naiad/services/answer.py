@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from naiad.core.datatypes import DataType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import Array, InferResponse, Parameter
     from naiad.services.shared_memory.regions import Lease, Regions
+    from naiad.services.shared_memory.table import Range
 
 HEAVY_TEXTS = 4_096
 """Texts of an output above which an answer is made off the event loop."""
@@ -123,6 +125,8 @@ def make_answer(
     config: ModelConfig,
     placements: Placements,
     labels: Mapping[str, Sequence[str]],
+    *,
+    added: Mapping[str, DataType] = MappingProxyType({}),
 ) -> InferAnswer:
     """The answer to `message`, its outputs classified or written to shared memory as they were asked for.
 
@@ -132,13 +136,14 @@ def make_answer(
         config: the config of the version that answered.
         placements: of the request's outputs.
         labels: the classes' names by output.
+        added: outputs that the answer may hold beside the config's.
 
     Raises:
         InvalidArgumentError: an output cannot be classified.
         CallerFaultError: an output does not fit the memory that it was to be written to.
     """
     answer = InferAnswer(message.model_name, str(response.model.version), message.id, response)
-    datatypes = {output.name: output.datatype for output in config.outputs}
+    datatypes = {**added, **{output.name: output.datatype for output in config.outputs}}
     for name, array in response.outputs.items():
         placement = placements[name] if placements else None
         tensor = AnswerTensor(name, datatypes[name], array.shape, array)
@@ -159,7 +164,7 @@ def make_answer(
     return answer
 
 
-def write_shared(lease: Lease, name: str, array: Array, datatype: DataType) -> None:
+def write_shared(lease: Lease | Range, name: str, array: Array, datatype: DataType) -> None:
     """Write an output to the memory that the request named.
 
     Raises:

@@ -11,29 +11,28 @@ from naiad.services.wire.plan import InferPlans
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
 
     from tritonclient.grpc import service_pb2 as pb
 
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.admitted import Admitted
-    from naiad.services.shared_memory.table import Lease
     from naiad.services.triton import TritonService
     from naiad.services.wire.plan import InferPlan
     from naiad.services.wire.scan import Scanned
+    from naiad.services.wire.shared import SharedTensors
 
 
 class Started(NamedTuple):
     """A request that was handed to its model; cancelling `future` takes it back.
 
-    `leases` are the ranges of shared memory that its outputs are wanted in: `release` them at last.
+    `shared` is the shared memory that its tensors lie in: `release` it at last.
     """
 
     future: asyncio.Future[InferResponse]
     plan: InferPlan
     id_field: bytes
-    leases: Mapping[str, Lease]
+    shared: SharedTensors
 
     def reply(self, max_bytes: int) -> bytes:
         """The answer as a serialized `ModelInferResponse`; raises what the model raised.
@@ -41,8 +40,7 @@ class Started(NamedTuple):
         What is wanted in shared memory is written to it.
         """
         response = self.future.result()
-        if self.leases:
-            self.plan.share(response, self.leases)
+        self.plan.share(response, self.shared)
         return self.plan.reply(response, self.id_field, max_bytes)
 
     def stream_reply(self, max_bytes: int) -> bytes:
@@ -51,7 +49,7 @@ class Started(NamedTuple):
 
     def release(self) -> None:
         """Give the shared memory back. Safe to call twice."""
-        _release_all(self.leases)
+        self.shared.release()
 
 
 class PlannedRequests:
@@ -90,54 +88,57 @@ class PlannedRequests:
         prepared = self._prepare(plan, data, scanned, deadline_ns)
         if prepared is None:
             return None
-        handle, request, leases = prepared
+        handle, request, shared = prepared
         try:
             future = handle.submit(request)
         except BaseException:
-            _release_all(leases)
+            shared.release()
             handle.release()
             raise
         if future.done():
             handle.release()
         else:
             future.add_done_callback(partial(_release, handle))
-        return Started(future, plan, scanned.id_field, leases)
+        if shared.is_deferred:  # all of it is read and written when the future is done, or nobody wants it
+            future.add_done_callback(partial(_release_shared, shared))
+        return Started(future, plan, scanned.id_field, shared)
 
     def _prepare(
         self, plan: InferPlan, data: bytes, scanned: Scanned, deadline_ns: int | None
-    ) -> tuple[ModelHandle, InferRequest, Mapping[str, Lease]] | None:
-        """Who answers, what it is asked, where its outputs go; None, and nothing held, if one is missing."""
+    ) -> tuple[ModelHandle, InferRequest, SharedTensors] | None:
+        """Who answers, what it is asked, where its tensors lie; None, and nothing held, if one is missing."""
         try:
             handle = self._triton.acquire_version(plan.model_name, plan.version)
         except NaiadError:
             return None
-        leases: dict[str, Lease] = {}
+        shared: SharedTensors | None = None
+        request: InferRequest | None = None
         try:
             if handle.config is plan.config:
-                request = plan.request(data, scanned, deadline_ns, self._triton.regions)
-                if request is not None:
-                    for name, shared in plan.shared_outputs.items():
-                        leases[name] = self._triton.regions.lease(*shared)
-                    return handle, request, leases
+                shared = plan.lease(self._triton.regions, defers=handle.defers)
+                if shared is not None:
+                    request = plan.request(data, scanned, deadline_ns, shared)
+                    shared.end_copying()
         except NaiadError:
-            _release_all(leases)
-        except BaseException:
-            _release_all(leases)
-            handle.release()
-            raise
-        handle.release()
-        return None
+            pass  # the long way tells it
+        finally:
+            if request is None:
+                if shared is not None:
+                    shared.release()
+                handle.release()
+        return None if request is None or shared is None else (handle, request, shared)
 
     def learn(self, data: bytes, message: pb.ModelInferRequest, admitted: Admitted) -> None:
         """Keep what an accepted request shows of its kind; `message` is `data`, parsed."""
+        if admitted.request is None:  # pictures: what the model is asked is not in the message
+            return
         version = parse_version(message.model_version)
         self._plans.learn(data, message, admitted.request, version, admitted.config)
 
 
-def _release_all(leases: Mapping[str, Lease]) -> None:
-    for lease in leases.values():
-        lease.release()
-
-
 def _release(handle: ModelHandle, _: object) -> None:
     handle.release()
+
+
+def _release_shared(shared: SharedTensors, _: object) -> None:
+    shared.release()

@@ -47,6 +47,8 @@ class EnsembleScheduler:
     sequence, waits here.
     """
 
+    defers = False  # several steps may read them
+
     def __init__(
         self,
         key: ModelKey,

@@ -67,6 +67,7 @@ class OldestScheduler(BatchScheduler):
         if layout.ragged.inputs:
             self._queue = RaggedQueue(None, layout.ragged, max_ragged_batch_bytes)
         candidates = strategy.max_candidate_sequences or max(1, config.max_batch_size)
+        self.defers = False  # what a sequence is fed is made of a request's values
         self._desk = SequenceDesk(config, layout, groups=1, rows=candidates * len(sessions))
 
     @property

@@ -17,9 +17,10 @@ import numpy as np
 import structlog
 
 from naiad.core.errors import CallerFaultError, InternalError, InvalidArgumentError, ResourceExhaustedError
-from naiad.services.shared_memory.table import Region
+from naiad.services.shared_memory.table import Range, Region, flat_bytes
 
 if TYPE_CHECKING:
+    from naiad.core.tensors import Array
     from naiad.services.shared_memory.table import Bytes, RegionTable
 
 SHM_FOLDER = Path("/dev/shm")  # noqa: S108  # where shm_open finds its objects: it is the contract
@@ -40,8 +41,69 @@ class SystemRegionStatus(NamedTuple):
     byte_size: int
 
 
+class _Descriptor:
+    """A file descriptor, closed when nobody has it any more: also a read in another thread has it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class SystemRange(Range):
+    """A range of an open object, inside its region. May be used on any thread, for as long as it is kept."""
+
+    def __init__(self, status: SystemRegionStatus, descriptor: _Descriptor, offset: int, size: int) -> None:
+        super().__init__(status.name, size)
+        self._status = status
+        self._descriptor = descriptor
+        self._start = status.offset + offset
+
+    def read_into(self, target: Array) -> None:
+        """Fill `target`, as many bytes as the range has, row by row.
+
+        Raises:
+            InvalidArgumentError: the client has made its object smaller than it registered.
+            InternalError: the object cannot be read.
+        """
+        flat = flat_bytes(target)
+        done = 0
+        while done < flat.size:
+            try:
+                count = os.preadv(self._descriptor.number, [flat[done:].data], self._start + done)
+            except OSError as error:
+                raise self._failed("read", error) from error
+            if count == 0:
+                raise self._shrunk(self._start + done, self._start + flat.size)
+            done += count
+
+    def put(self, data: Bytes) -> None:
+        """See `Range.put`; an object that has become too small is not extended."""
+        try:
+            size = os.fstat(self._descriptor.number).st_size
+            if size < self._start + data.size:
+                raise self._shrunk(size, self._start + data.size)
+            done = 0
+            while done < data.size:
+                done += os.pwritev(self._descriptor.number, [data[done:].data], self._start + done)
+        except OSError as error:
+            raise self._failed("written", error) from error
+
+    def _shrunk(self, size: int, needed: int) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"shared memory region '{self.name}' is no longer as large as it was registered: "
+            f"'{self._status.key}' has {size} bytes and {needed} are needed"
+        )
+
+    def _failed(self, verb: str, error: OSError) -> InternalError:
+        return InternalError(f"shared memory region '{self.name}' cannot be {verb}: {error.strerror}")
+
+
 class SystemRegion(Region):
-    """A range of an open object. Owns the descriptor."""
+    """A range of an open object. Owns the descriptor, together with the ranges that are in use."""
 
     word = "system"
     title = "system"
@@ -49,7 +111,19 @@ class SystemRegion(Region):
     def __init__(self, status: SystemRegionStatus, descriptor: int) -> None:
         super().__init__(status.name, status.byte_size)
         self.status = status
-        self._descriptor = descriptor
+        self._descriptor: _Descriptor | None = _Descriptor(descriptor)
+
+    def range(self, offset: int, byte_size: int) -> SystemRange:
+        """A part of it that outlives the region's `close`.
+
+        Raises:
+            InvalidArgumentError: it is not inside the region.
+            InternalError: the region is closed.
+        """
+        self.check_range(offset, byte_size)
+        if self._descriptor is None:
+            raise InternalError(f"shared memory region '{self.name}' is closed")
+        return SystemRange(self.status, self._descriptor, offset, byte_size)
 
     def read(self, offset: int, byte_size: int) -> Bytes:
         """A copy of `byte_size` bytes, uint8 `[byte_size]`.
@@ -58,18 +132,8 @@ class SystemRegion(Region):
             InvalidArgumentError: the range is not inside the region, or the object ends before it does.
             InternalError: the object cannot be read.
         """
-        self.check_range(offset, byte_size)
-        start = self.status.offset + offset
         target = np.empty(byte_size, dtype=np.uint8)
-        done = 0
-        while done < byte_size:
-            try:
-                count = os.preadv(self._descriptor, [target[done:].data], start + done)
-            except OSError as error:
-                raise self._failed("read", error) from error
-            if count == 0:
-                raise self._shrunk(start + done, start + byte_size)
-            done += count
+        self.range(offset, byte_size).read_into(target)
         return target
 
     def write(self, offset: int, data: Bytes) -> None:
@@ -79,32 +143,11 @@ class SystemRegion(Region):
             InvalidArgumentError: the range is not inside the region, or the object ends before it does.
             InternalError: the object cannot be written.
         """
-        self.check_range(offset, data.size)
-        start = self.status.offset + offset
-        try:
-            size = os.fstat(self._descriptor).st_size
-            if size < start + data.size:
-                raise self._shrunk(size, start + data.size)
-            done = 0
-            while done < data.size:
-                done += os.pwritev(self._descriptor, [data[done:].data], start + done)
-        except OSError as error:
-            raise self._failed("written", error) from error
+        self.range(offset, data.size).put(data)
 
     def close(self) -> None:
-        """Close the descriptor. Safe to call twice."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _shrunk(self, size: int, needed: int) -> InvalidArgumentError:
-        return InvalidArgumentError(
-            f"shared memory region '{self.name}' is no longer as large as it was registered: "
-            f"'{self.status.key}' has {size} bytes and {needed} are needed"
-        )
-
-    def _failed(self, verb: str, error: OSError) -> InternalError:
-        return InternalError(f"shared memory region '{self.name}' cannot be {verb}: {error.strerror}")
+        """Let go of the descriptor, which is closed when no range needs it. Safe to call twice."""
+        self._descriptor = None
 
 
 class SystemRegions:

@@ -39,6 +39,42 @@ MAX_NAME_LENGTH = 1_024
 UINT64_MAX = 2**64 - 1
 
 
+class Range(ABC):
+    """A part of a region that may be read and written on any thread, also after its lease was released.
+
+    It is a `TensorSource` of an input of `byte_size` bytes.
+    """
+
+    def __init__(self, name: str, byte_size: int) -> None:
+        self.name = name
+        self.byte_size = byte_size
+
+    @abstractmethod
+    def read_into(self, target: npt.NDArray[np.generic]) -> None:
+        """Fill `target`; see `TensorSource`."""
+
+    @abstractmethod
+    def put(self, data: Bytes) -> None:
+        """Copy `data`, uint8 `[n]`, no more than the range has, to its start.
+
+        Raises:
+            InvalidArgumentError: the client has made its object smaller than it registered.
+            InternalError: the memory cannot be written.
+        """
+
+    def write(self, data: Data) -> None:
+        """Copy `data` to the start of the range; what lies behind it stays as it is.
+
+        Raises:
+            InvalidArgumentError, InternalError: as `put`.
+            CallerFaultError: `data` is larger than the range.
+        """
+        flat = flat_bytes(data)
+        if flat.size > self.byte_size:
+            raise _too_large(flat.size, self.byte_size, self.name)
+        self.put(flat)
+
+
 class Region(ABC):
     """A named range of memory that a client shares.
 
@@ -64,6 +100,11 @@ class Region(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the memory. Safe to call twice."""
+
+    def range(self, offset: int, byte_size: int) -> Range | None:
+        """A part that may be used without the region; None for a kind that must not be, once it is closed."""
+        del offset, byte_size
+        return None
 
     def check_range(self, offset: int, byte_size: int) -> None:
         """Raise InvalidArgumentError unless the range lies inside the region."""
@@ -112,11 +153,15 @@ class Lease:
         flat = flat_bytes(data)
         region = self._region()
         if flat.size > self.byte_size:
-            raise CallerFaultError(
-                f"{flat.size} bytes do not fit the {self.byte_size} bytes asked for of shared memory region "
-                f"'{region.name}'"
-            )
+            raise _too_large(flat.size, self.byte_size, region.name)
         region.write(self._offset, flat)
+
+    def range(self) -> Range | None:
+        """The same memory for use on another thread, which need not know when this is released.
+
+        None where that cannot be: it must be read and written while it is leased then.
+        """
+        return self._region().range(self._offset, self.byte_size)
 
     def release(self) -> None:
         """Give the range back; a region that was unregistered meanwhile is closed. Safe to call twice."""
@@ -260,6 +305,12 @@ def _check_lease(region: Region, offset: int, byte_size: int) -> None:
             f"{byte_size} bytes of shared memory region '{region.name}' are asked for at once and the "
             f"maximum for one tensor is {MAX_LEASE_BYTES}"
         )
+
+
+def _too_large(size: int, limit: int, name: str) -> CallerFaultError:
+    return CallerFaultError(
+        f"{size} bytes do not fit the {limit} bytes asked for of shared memory region '{name}'"
+    )
 
 
 def _outside(name: str) -> InvalidArgumentError:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import InferRequest
-from naiad.services.answer import write_shared
 from naiad.services.explain import EXPLAIN
 from naiad.services.shared_memory.parameters import BYTE_SIZE, OFFSET, REGION, parse_shm_parameters
 from naiad.services.wire.reply import ReplyFrame, check_size
 from naiad.services.wire.scan import id_text, scan
+from naiad.services.wire.shared import NOTHING_SHARED, lease_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import Array, InferResponse
     from naiad.services.shared_memory.parameters import ShmParameters
-    from naiad.services.shared_memory.table import Lease
     from naiad.services.wire.scan import Scanned
+    from naiad.services.wire.shared import SharedMemory, SharedTensors
 
 _SHM_KEYS = {REGION, OFFSET, BYTE_SIZE}
 
@@ -39,7 +39,8 @@ MAX_FRAMES = 16
 
 
 MAX_SHARED_BYTES = 4 * 2**20
-"""Bytes of a tensor in shared memory that are copied on the event loop; larger ones go the long way."""
+"""Bytes of a tensor in shared memory that are copied on the event loop, where no other thread can copy them;
+larger ones go the long way then."""
 
 
 class _Input(NamedTuple):
@@ -47,15 +48,7 @@ class _Input(NamedTuple):
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     byte_size: int
-    shared: ShmParameters | None
-
-
-class SharedMemory(Protocol):
-    """The registered regions."""
-
-    def lease(self, name: str, offset: int, byte_size: int) -> Lease:
-        """That range, in use until it is released; raises NaiadError."""
-        ...
+    is_shared: bool
 
 
 class InferPlan:
@@ -70,8 +63,10 @@ class InferPlan:
         "_datatypes",
         "_frames",
         "_inputs",
+        "_shared_inputs",
         "_template",
         "config",
+        "is_heavy",
         "model_name",
         "shared_outputs",
         "version",
@@ -96,36 +91,60 @@ class InferPlan:
         self.model_name = request.model_name
         self.version = version
         self._template = replace(request, inputs={})  # not the data of the first one
+        self._shared_inputs = _all_shared(message.inputs)
         self._inputs = tuple(
-            _Input(name, array.dtype, array.shape, array.nbytes, _shared(tensor))
-            for tensor, (name, array) in zip(message.inputs, request.inputs.items(), strict=True)
+            _Input(name, array.dtype, array.shape, array.nbytes, name in self._shared_inputs)
+            for name, array in request.inputs.items()
         )
-        self._carried = sum(each.shared is None for each in self._inputs)
+        self._carried = len(self._inputs) - len(self._shared_inputs)
         # Sorted, as the long way writes them: of two that do not fit the first one is told.
-        wanted = {output.name: _shared(output) for output in sorted(message.outputs, key=_name)}
-        self.shared_outputs = {name: shared for name, shared in wanted.items() if shared is not None}
+        self.shared_outputs = _all_shared(sorted(message.outputs, key=_name))
+        shared = (*self._shared_inputs.values(), *self.shared_outputs.values())
+        self.is_heavy = any(place.byte_size > MAX_SHARED_BYTES for place in shared)
         self._datatypes = {output.name: output.datatype for output in config.outputs}
         self._frames: dict[tuple[object, ...], ReplyFrame] = {}
 
+    def lease(self, regions: SharedMemory, *, defers: bool) -> SharedTensors | None:
+        """The shared memory of the next request.
+
+        Args:
+            regions: where it is registered.
+            defers: whether the model reads sources and writes to sinks.
+
+        Returns:
+            None if it is too much to be copied on the event loop, and no other thread can.
+
+        Raises:
+            NaiadError: a region is not there, or is too small.
+        """
+        shared = lease_all(regions, self._shared_inputs, self.shared_outputs, self._datatypes, defers=defers)
+        if self.is_heavy and not shared.is_deferred:
+            shared.release()
+            return None
+        return shared
+
     def request(
-        self, data: bytes, scanned: Scanned, deadline_ns: int | None, regions: SharedMemory
+        self,
+        data: bytes,
+        scanned: Scanned,
+        deadline_ns: int | None,
+        shared: SharedTensors = NOTHING_SHARED,
     ) -> InferRequest | None:
-        """The request in domain terms: its tensors are views of the message, or copies of shared memory.
+        """The request in domain terms: its tensors are views of the message, or lie in shared memory.
 
         Returns:
             None if an input's data is not as long as it should be, or the id is no text.
 
         Raises:
-            NaiadError: a region is not there, or cannot be read.
+            NaiadError: shared memory cannot be read.
         """
         if len(scanned.contents) != self._carried:
             return None
         places = iter(scanned.contents)
         inputs: dict[str, Array] = {}
-        for name, dtype, shape, byte_size, shared in self._inputs:
-            if shared is not None:
-                with regions.lease(*shared) as lease:
-                    inputs[name] = np.ndarray(shape, dtype, lease.read())
+        for name, dtype, shape, byte_size, is_shared in self._inputs:
+            if is_shared:
+                inputs[name] = shared.input(name, shape, dtype)
                 continue
             start, stop = next(places)
             if stop - start != byte_size:
@@ -149,6 +168,8 @@ class InferPlan:
             known.priority,
             known.timeout_us,
             parameters=known.parameters,
+            sources=shared.sources,
+            sink=shared.sink,
         )
 
     def reply(self, response: InferResponse, id_field: bytes, max_bytes: int) -> bytes:
@@ -163,16 +184,9 @@ class InferPlan:
             return frame.fill(id_field, outputs.values())
         return frame.fill(id_field, [outputs[name] for name in outputs if name not in self.shared_outputs])
 
-    def share(self, response: InferResponse, leases: Mapping[str, Lease]) -> None:
-        """Write the outputs that are wanted in shared memory.
-
-        Raises:
-            CallerFaultError: one does not fit.
-            InvalidArgumentError: the client has made its object smaller than it registered.
-            InternalError: the memory cannot be written.
-        """
-        for name, lease in leases.items():
-            write_shared(lease, name, response.outputs[name], self._datatypes[name])
+    def share(self, response: InferResponse, shared: SharedTensors) -> None:
+        """Write the outputs that are wanted in shared memory; raises as `SharedTensors.write`."""
+        shared.write(response.outputs, self._datatypes)
 
     def stream_reply(self, response: InferResponse, id_field: bytes, max_bytes: int) -> bytes:
         """The answer as a serialized `ModelStreamInferResponse`, marked as its request's last one.
@@ -251,17 +265,19 @@ def _is_plain(message: pb.ModelInferRequest, request: InferRequest, config: Mode
 
 
 def _is_plain_tensor(tensor: Any) -> bool:
-    """Whether it is carried as raw contents, or lies in shared memory and can be copied in no time."""
+    """Whether it is carried as raw contents, or lies in shared memory."""
     if isinstance(tensor, pb.ModelInferRequest.InferInputTensor) and tensor.HasField("contents"):
         return False
-    shared = _shared(tensor)
-    if shared is not None and shared.byte_size > MAX_SHARED_BYTES:
-        return False
-    return set(tensor.parameters) <= (_SHM_KEYS if shared is not None else set())
+    return set(tensor.parameters) <= (_SHM_KEYS if _shared(tensor) is not None else set())
 
 
 def _name(tensor: Any) -> str:
     return str(tensor.name)
+
+
+def _all_shared(tensors: Iterable[Any]) -> dict[str, ShmParameters]:
+    places = {str(tensor.name): _shared(tensor) for tensor in tensors}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def _shared(tensor: Any) -> ShmParameters | None:

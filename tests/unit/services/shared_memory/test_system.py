@@ -12,6 +12,7 @@ import pytest
 
 from naiad.core.errors import (
     AlreadyExistsError,
+    CallerFaultError,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -242,8 +243,44 @@ def test_a_read_on_a_closed_region_never_reaches_another_file(setup: Setup) -> N
     setup.regions.register("r", "/obj", 0, 128)
     lease = setup.table.lease("r", 0, 16)
     setup.table.close()
-    with setup.object.open("rb"), pytest.raises(InternalError, match="'r' cannot be read: Bad file desc"):
+    with setup.object.open("rb"), pytest.raises(InternalError, match="region 'r' is closed"):
         lease.read()
+    with pytest.raises(InternalError, match="region 'r' is closed"):
+        lease.range()
+
+
+def test_a_range_is_read_and_written_when_its_region_has_gone_and_closes_its_descriptor_then(
+    setup: Setup,
+) -> None:
+    """Another thread may be at it while the request's caller leaves and the client unregisters."""
+    before, content = open_descriptors(), setup.object.read_bytes()
+    setup.regions.register("r", "/obj", PAGE, 128)
+    with setup.table.lease("r", 4, 16) as lease:
+        own = lease.range()
+    assert own is not None
+    setup.regions.unregister("r")
+    assert open_descriptors() == before + 1
+    read = np.empty((4, 4), np.uint8)
+    own.read_into(read)
+    assert read.tobytes() == content[PAGE + 4 : PAGE + 20]
+    own.write(b"wxyz")
+    assert setup.object.read_bytes()[PAGE + 4 : PAGE + 10] == b"wxyz" + content[PAGE + 8 : PAGE + 10]
+    with pytest.raises(CallerFaultError, match="17 bytes do not fit the 16 bytes"):
+        own.write(bytes(17))
+    del own
+    assert open_descriptors() == before
+
+
+def test_a_range_of_an_object_that_shrank_is_an_error(setup: Setup) -> None:
+    setup.regions.register("r", "/obj", 0, PAGE)
+    with setup.table.lease("r", 0, PAGE) as lease:
+        own = lease.range()
+    assert own is not None
+    os.truncate(setup.object, 100)
+    with pytest.raises(InvalidArgumentError, match=f"has 100 bytes and {PAGE} are needed"):
+        own.read_into(np.empty(PAGE, np.uint8))
+    with pytest.raises(InvalidArgumentError, match=f"has 100 bytes and {PAGE} are needed"):
+        own.write(bytes(PAGE))
 
 
 def test_objects_of_the_machine_s_shared_memory_are_served() -> None:

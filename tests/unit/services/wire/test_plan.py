@@ -19,8 +19,6 @@ from naiad.services.wire.plan import MAX_FRAMES, MAX_PLANS, MAX_SHARED_BYTES, In
 if TYPE_CHECKING:
     from pathlib import Path
 
-NO_REGIONS = Regions(allow_client_shm=False)
-
 CONFIG = ModelConfig(
     name="m",
     max_batch_size=8,
@@ -53,7 +51,7 @@ def test_the_next_request_of_a_kind_is_made_of_views_of_its_message(request_id: 
     found = learnt().find(data)
     assert found is not None
     plan, scanned = found
-    request = plan.request(data, scanned, 99, NO_REGIONS)
+    request = plan.request(data, scanned, 99)
     assert request is not None
     assert replace(request, inputs={}) == replace(REQUEST, inputs={}, request_id=request_id, deadline_ns=99)
     np.testing.assert_array_equal(request.inputs["A"], A + 1)
@@ -72,14 +70,14 @@ def test_data_of_another_length_is_left_to_the_long_way() -> None:
         data = sent.SerializeToString()
         found = plans.find(data)
         assert found is not None
-        assert found[0].request(data, found[1], None, NO_REGIONS) is None
+        assert found[0].request(data, found[1], None) is None
 
 
 def test_an_id_that_is_no_text_is_left_to_the_long_way() -> None:
     data = message("abc").SerializeToString().replace(b"abc", b"\xff\xff\xff")
     found = learnt().find(data)
     assert found is not None
-    assert found[0].request(data, found[1], None, NO_REGIONS) is None
+    assert found[0].request(data, found[1], None) is None
 
 
 def without_contents() -> pb.ModelInferRequest:
@@ -114,13 +112,12 @@ def in_shared_memory(name: str, byte_size: int) -> pb.ModelInferRequest:
     [
         (replace(REQUEST, sequence_id=3), message()),
         (REQUEST, without_contents()),
-        (REQUEST, in_shared_memory("A", MAX_SHARED_BYTES + 1)),
         (REQUEST, with_parameter("output")),
         (REQUEST, with_parameter("request", "naiad_explain")),
         (replace(REQUEST, inputs={"A": np.array([b"text"], object), "B": B}), message()),
         (replace(REQUEST, inputs={"A": np.empty((0, 4), np.float32), "B": B}), message()),
     ],
-    ids=["sequence", "typed contents", "much shared memory", "classes", "explained", "texts", "empty"],
+    ids=["sequence", "typed contents", "classes", "explained", "texts", "empty"],
 )
 def test_what_a_head_does_not_say_all_about_is_not_learnt(
     request_: InferRequest, sent: pb.ModelInferRequest
@@ -128,8 +125,9 @@ def test_what_a_head_does_not_say_all_about_is_not_learnt(
     assert len(learnt(request_, sent)) == 0
 
 
-def test_tensors_in_shared_memory_are_read_and_written_there(tmp_path: Path) -> None:
-    """Input A and the output lie in one region, input B comes with the message."""
+@pytest.mark.parametrize("defers", [False, True])
+def test_tensors_in_shared_memory_are_read_and_written_there(tmp_path: Path, *, defers: bool) -> None:
+    """Input A and the output lie in one region, input B comes with the message; nothing stays leased."""
     regions = Regions(allow_client_shm=True, folder=tmp_path)
     (tmp_path / "key").write_bytes(bytes(4) + (A + 5).tobytes())
     regions.register_system("r", "/key", 0, 4 + A.nbytes)
@@ -139,17 +137,49 @@ def test_tensors_in_shared_memory_are_read_and_written_there(tmp_path: Path) -> 
     found = learnt(REQUEST, sent).find(data)
     assert found is not None
     plan, scanned = found
-    request = plan.request(data, scanned, None, regions)
+    shared = plan.lease(regions, defers=defers)
+    assert shared is not None
+    request = plan.request(data, scanned, None, shared)
     assert request is not None
-    np.testing.assert_array_equal(request.inputs["A"], A + 5)
     np.testing.assert_array_equal(request.inputs["B"], B)
+    given = request.inputs["A"]
+    assert (given.shape, given.dtype) == (A.shape, A.dtype)
+    if defers:
+        assert request.sources is not None
+        given = np.empty_like(A)
+        request.sources["A"].read_into(given)
+    np.testing.assert_array_equal(given, A + 5)
     response = InferResponse(ModelKey("m", 1), {"OUT": A * 2})
-    leases = {name: regions.lease(*place) for name, place in plan.shared_outputs.items()}
-    plan.share(response, leases)
+    if defers:
+        assert request.sink is not None
+        request.sink.write(response.outputs)
+    else:
+        assert (request.sources, request.sink) == (None, None)
+    shared.end_copying()
+    plan.share(response, shared)
     reply = pb.ModelInferResponse.FromString(plan.reply(response, b"", 1_000))
     assert (list(reply.outputs[0].shape), list(reply.raw_output_contents)) == ([2, 4], [b""])
     assert (tmp_path / "key").read_bytes()[4:] == (A * 2).tobytes()
-    regions.close()
+    shared.release()
+    regions.unregister_system("r")
+    assert regions.system_status("") == []
+
+
+def test_much_shared_memory_is_left_to_the_long_way_where_only_the_loop_could_copy_it(tmp_path: Path) -> None:
+    regions = Regions(allow_client_shm=True, folder=tmp_path)
+    with (tmp_path / "key").open("wb") as file:
+        file.truncate(4 + MAX_SHARED_BYTES + 1)
+    regions.register_system("r", "/key", 0, 4 + MAX_SHARED_BYTES + 1)
+    for byte_size, may_be_copied in ((MAX_SHARED_BYTES, True), (MAX_SHARED_BYTES + 1, False)):
+        plan = InferPlan(in_shared_memory("A", byte_size), REQUEST, None, CONFIG)
+        deferred, copied = plan.lease(regions, defers=True), plan.lease(regions, defers=False)
+        assert deferred is not None
+        assert (copied is not None) == may_be_copied
+        deferred.release()
+        if copied is not None:
+            copied.release()
+    regions.unregister_system("r")
+    assert regions.system_status("") == [], "one is still leased"
 
 
 def test_of_two_outputs_that_do_not_fit_their_memory_the_first_by_name_is_told(tmp_path: Path) -> None:
@@ -165,9 +195,12 @@ def test_of_two_outputs_that_do_not_fit_their_memory_the_first_by_name_is_told(t
         wanted.parameters["shared_memory_byte_size"].int64_param = 4
     outputs = tuple(TensorConfig(name, DataType.FP32, (4,)) for name in ("OUT", "Z"))
     plan = InferPlan(sent, REQUEST, None, replace(CONFIG, outputs=outputs))
-    leases = {name: regions.lease(*place) for name, place in plan.shared_outputs.items()}
-    with pytest.raises(CallerFaultError, match="for output 'OUT'"):
-        plan.share(InferResponse(ModelKey("m", 1), {"OUT": A, "Z": A}), leases)
+    for defers in (False, True):
+        shared = plan.lease(regions, defers=defers)
+        assert shared is not None
+        response = InferResponse(ModelKey("m", 1), {"OUT": A, "Z": A})
+        with pytest.raises(CallerFaultError, match="for output 'OUT'"):
+            shared.sink.write(response.outputs) if shared.sink else plan.share(response, shared)
     regions.close()
 
 
