@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -205,3 +206,27 @@ async def test_a_server_that_allows_no_shared_memory_refuses_all_but_the_status(
                 "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
             )
             assert raised.value.status() == client.status("UNIMPLEMENTED", 501)
+
+
+async def test_a_region_that_shrinks_fails_the_requests_that_name_it_and_no_other(empty: StockClient) -> None:
+    """Also requests whose like was answered before, which the model's own thread reads and writes."""
+    with region("in", TENSOR_BYTES) as (into, in_key), region("out", TENSOR_BYTES) as (out, out_key):
+        shm.set_shared_memory_region(into, [operands()["INPUT0"]])
+        await register(empty, "in", in_key, TENSOR_BYTES)
+        await register(empty, "out", out_key, TENSOR_BYTES)
+        inputs, outputs = empty.inputs(operands()), [empty.output("OUTPUT0")]
+        inputs[0].set_shared_memory("in", TENSOR_BYTES)
+        outputs[0].set_shared_memory("out", TENSOR_BYTES)
+        for value in range(3):
+            shm.set_shared_memory_region(into, [operands()["INPUT0"] + value])
+            await empty.call("infer", "simple", inputs, outputs=outputs)
+            np.testing.assert_array_equal(contents(out, np.int32), SUM + value)
+        for key, path in ((out_key, "out"), (in_key, "in")):
+            os.truncate(f"/dev/shm{key}", 8)
+            for _ in range(2):
+                with pytest.raises(InferenceServerException, match=f"'{path}' is no longer as large"):
+                    await empty.call("infer", "simple", inputs, outputs=outputs)
+            plain = await empty.call("infer", "simple", empty.inputs(operands()))
+            np.testing.assert_array_equal(plain.as_numpy("OUTPUT0"), SUM)
+            os.truncate(f"/dev/shm{key}", TENSOR_BYTES)
+        await empty.call("infer", "simple", inputs, outputs=outputs)
