@@ -73,6 +73,10 @@ bench: $(DEV) ## Run the benchmarks
 bench-scheduling: $(DEV) ## Measure deadlines, refusals and callers that leave a busy server
 	@$(BIN)/python bench/scheduling.py $(ARGS)
 
+.PHONY: bench-video
+bench-video: $(DEV) ## Measure StreamDetect beside the same work without a server: docs/benchmarks.md
+	@$(BIN)/python bench/video.py $(ARGS)
+
 .PHONY: bench-soak
 bench-soak: $(DEV) ## Watch memory for an hour of load and 200 reloads: docs/operations.md
 	@$(BIN)/python bench/soak.py $(ARGS)
