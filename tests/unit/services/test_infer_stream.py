@@ -27,7 +27,7 @@ class Begun:
 
     def start(self, _data: bytes, _deadline_ns: int | None) -> Started:
         """The test's future; no plan is asked for the answer of a request that fails."""
-        return Started(self.future, cast("Any", None), b"", {})
+        return Started(self.future, cast("Any", None), b"", NOTHING_SHARED)
 
 
 def stream(begun: Begun) -> InferStream:
