@@ -14,6 +14,7 @@ from naiad.core.errors import InternalError
 from naiad.services.infer_stream import InferCall, InferStream
 from naiad.services.planned import PlannedRequests, Started
 from naiad.services.streams import Ready
+from naiad.services.wire.shared import NOTHING_SHARED
 
 CALL = InferCall(None, {}, None, ends_stream_on_error=False, peer="ipv4:127.0.0.1:1")
 MESSAGE = pb.ModelInferRequest(model_name="m", id="7").SerializeToString()
