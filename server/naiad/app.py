@@ -13,17 +13,22 @@ import cv2
 import structlog
 
 from naiad.config.cache_config import parse_cache_config
+from naiad.config.engine_address import parse_engine
 from naiad.config.rate_config import parse_rate_limit_resources
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane import DataPlane
 from naiad.dataplane.decode_pool import DecodePool
 from naiad.dataplane.faces import FacePlane
+from naiad.dataplane.frames.rooms import FrameRooms
+from naiad.dataplane.pictures import PicturePlane
 from naiad.lifecycle.control import ControlMode
 from naiad.lifecycle.loading import RepositoryLoader
 from naiad.lifecycle.manager import ModelManager
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.profiling import Profiles
+from naiad.runtime.remote.fleet import Fleet
+from naiad.runtime.remote.loader import RemoteEngine
 from naiad.runtime.tensorrt.builder import EngineBuilder
 from naiad.runtime.tensorrt.setup import default_cache_root, open_engine_service
 from naiad.runtime.threads import read_cpu_budget
@@ -171,22 +176,32 @@ class NaiadServer:
         )
         self._stack.callback(regions.close)
         dataplane = DataPlane(self.manager)
+        pool, limits = self._decoding()
+        rooms = FrameRooms(self._decode_threads)
         triton = TritonService(
             dataplane,
             calls=Calls(),
             regions=regions,
+            pictures=PicturePlane(pool, limits),
             traces=traces,
             logs=self._logs,
             server_id=config.server_id,
             strict_readiness=config.strict_readiness,
         )
         if config.allow_metrics:
-            await self._serve_metrics(metrics)
+            await self._serve_metrics(metrics, rooms)
         if config.allow_http:
             self._http = HttpServer(http_settings, triton)
             self.http_port = await self._http.start()
         if config.allow_grpc:
-            self._grpc = GrpcServer(grpc_settings, config, dataplane, triton, self._face_plane(dataplane))
+            faces = FacePlane(
+                dataplane,
+                pool,
+                limits,
+                max_faces=config.max_embed_faces,
+                max_held_bytes=config.max_held_image_bytes,
+            )
+            self._grpc = GrpcServer(grpc_settings, config, dataplane, triton, faces, rooms=rooms)
             self.grpc_port = await self._grpc.start()
         self._log_start()
 
@@ -200,6 +215,9 @@ class NaiadServer:
         tuner = (
             LayoutTuner(limit_s=config.measure_layout_secs, clock=clock) if config.measure_layout else None
         )
+        remote = _remote_engine(config)
+        if remote is not None:
+            self._stack.callback(remote.fleet.close)
         loader = RepositoryLoader(
             environment,
             self._budget,
@@ -209,6 +227,7 @@ class NaiadServer:
             tuner=tuner,
             engines=self._engines(environment),
             profiles=_profiles(config),
+            remote=remote,
         )
         self.manager = ModelManager(
             loader,
@@ -223,6 +242,7 @@ class NaiadServer:
             admission_control=config.admission_control,
             max_ragged_batch_bytes=config.max_ragged_batch_bytes,
             parts=_shared_parts(config),
+            find_versions=None if remote is None else remote.find_versions,
         )
         self._stack.push_async_callback(self.manager.close)
         # Before the manager waits for loads, some of which wait for an engine.
@@ -257,12 +277,12 @@ class NaiadServer:
         if not self.builder_ended:
             log.warning("engine build left behind", detail="it ends with the process", who="operator")
 
-    async def _serve_metrics(self, settings: MetricsSettings) -> None:
+    async def _serve_metrics(self, settings: MetricsSettings, rooms: FrameRooms) -> None:
         config = self.config
         server = MetricsServer(
             config.metrics_address,
             config.metrics_port,
-            view=ManagerView(self.manager),
+            view=ManagerView(self.manager, rooms),
             settings=settings,
         )
         self.metrics_port = await server.start()
@@ -289,12 +309,12 @@ class NaiadServer:
             detail = f"no model of --profile-model={', '.join(missing)} is in the repository"
             log.warning("nothing to profile", detail=detail, who="operator")
 
-    def _face_plane(self, dataplane: DataPlane) -> FacePlane:
+    def _decoding(self) -> tuple[DecodePool, ImageLimits]:
+        """The threads that decode pictures, and what they accept."""
         config = self.config
         pool = DecodePool(self._decode_threads, config.max_pending_images)
         self._stack.callback(pool.close)
-        limits = ImageLimits(max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels)
-        return FacePlane(dataplane, pool, limits)
+        return pool, ImageLimits(max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels)
 
     def _addresses(self) -> dict[str, str]:
         """Where each front end that is allowed listens."""
@@ -329,6 +349,13 @@ def _profiles(config: ServerConfig) -> Profiles | None:
     if not config.profile_directory:
         return None
     return Profiles(Path(config.profile_directory), frozenset(config.profile_model))
+
+
+def _remote_engine(config: ServerConfig) -> RemoteEngine | None:
+    if not config.engine:
+        return None
+    fleet = Fleet(parse_engine(config.engine), timeout_s=config.engine_timeout_secs)
+    return RemoteEngine(fleet, config.engine_instances)
 
 
 def _shared_parts(config: ServerConfig) -> SharedParts:

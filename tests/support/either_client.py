@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from naiad_client import Client, FrameResult, aio
 
 
@@ -13,6 +16,13 @@ async def call(client: Client | aio.Client, method: str, *args: Any, **kwargs: A
     """The result of a method, awaited if need be."""
     result = getattr(client, method)(*args, **kwargs)
     return await result if inspect.isawaitable(result) else result
+
+
+async def either(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a method of either kind returns; a synchronous one is called in a thread, so it may block."""
+    if inspect.iscoroutinefunction(method):
+        return await method(*args, **kwargs)
+    return await asyncio.to_thread(method, *args, **kwargs)
 
 
 async def take(stream: Any, count: int | None = None) -> list[FrameResult[Any]]:

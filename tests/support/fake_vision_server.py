@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from concurrent import futures
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 WINDOW = 3
 """How many frames the model "window" wants to hold before it answers the first of them."""
+CREDIT = 4
+"""How many frames more than it has read a stream with a contract may be sent."""
 BAD_IMAGE = b"bad"
 """An encoded image that is refused, by calls with a status and by streams in-band."""
 TIMING = pb.Timing(
@@ -31,10 +34,15 @@ class FakeVisionService(vision_pb2_grpc.VisionServiceServicer):
 
     "missing" does not exist, "slow" answers when the caller has gone, "boxes" finds no landmarks; streams of
     "window" answer late, of "early" end after one frame, of "swapped" answer the wrong frame, of "breaks"
-    fail after one frame, of "blank" answer with no outcome.
+    fail after one frame, of "blank" answer with no outcome. Streams with a contract are `contract_stream`'s.
+    A model "busy" refuses the first `refusals` calls and says when to come back, in `pushback_ms`.
     """
 
     def __init__(self) -> None:
+        self.chance = random.Random(1)
+        self.refusals = 2
+        self.pushback_ms: int | None = 1
+        self.refusal = grpc.StatusCode.UNAVAILABLE
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.answered = 0
@@ -50,12 +58,122 @@ class FakeVisionService(vision_pb2_grpc.VisionServiceServicer):
         self._note(request, context)
         return self._embed(request.model_name, request.model_version, request.faces)
 
+    def Analyze(self, request: pb.AnalyzeRequest, context: Any) -> pb.AnalyzeResponse:  # noqa: N802 - gRPC's name
+        """Two faces, each with a vector of its score; refuses as Detect, by the finder's name."""
+        self._note(request, context)
+        return self._analyze(request.finder.model_name, request.embedder_name, request.image, context)
+
+    def Compare(self, request: pb.CompareRequest, context: Any) -> pb.CompareResponse:  # noqa: N802 - gRPC's name
+        """Halfway alike; a face found in each picture."""
+        self._note(request, context)
+        found = [
+            pb.Face(
+                box=pb.BoundingBox(x2=9) if one.HasField("image") else None,
+                embedding=one.embedding if one.HasField("embedding") else pb.Embedding(values=[1, 0]),
+            )
+            for one in (request.first, request.second)
+        ]
+        return pb.CompareResponse(
+            embedder=_model_version(request.embedder_name, request.embedder_version),
+            similarity=0.5,
+            first=found[0],
+            second=found[1],
+            timing=TIMING,
+        )
+
+    def StreamAnalyze(  # noqa: N802 - gRPC's name
+        self, request_iterator: Any, context: Any
+    ) -> Iterator[pb.StreamAnalyzeResponse]:
+        """With a contract only."""
+        options = next(request_iterator).options
+        self._open(options, context)
+        finder, embedder = options.finder.model_name, options.embedder_name
+        yield from self.contract_stream(
+            pb.StreamAnalyzeResponse,
+            options,
+            request_iterator,
+            context,
+            lambda frame: self._analyze(finder, embedder, frame.image, context),
+        )
+
+    def contract_stream(
+        self, response_type: Any, options: Any, messages: Any, context: Any, answer: Any
+    ) -> Iterator[Any]:
+        """A stream with a contract and room for CREDIT frames.
+
+        Where the latest frame wins, each third one is dropped. The model "flaky" ends after up to five frames, with
+        a goodbye or without, before or after it has answered; "restless" says goodbye after each frame. Each face
+        of a stream with tracks has the next number.
+        """
+        name = getattr(options, "model_name", "") or getattr(options, "finder", pb.FaceFinder()).model_name
+        life = {"flaky": self.chance.randint(1, 5), "restless": 1}.get(name, 1 << 30)
+        fate = self.chance.choice(["goaway", "break", "break unanswered"]) if name == "flaky" else "goaway"
+        tracked = "tracks" in options.DESCRIPTOR.fields_by_name and options.HasField("tracks")
+        track = max(1, options.tracks.first_track_id) if tracked else 0
+        told = {"embedder": _model_version("", "")} if response_type is pb.StreamAnalyzeResponse else {}
+        yield response_type(
+            opened=pb.StreamOpened(model=_model_version(name, ""), contract=options.contract, **told),
+            account=pb.StreamAccount(credit_limit=CREDIT),
+        )
+        received = dropped = 0
+        for message in messages:
+            frame = message.frame
+            received += 1
+            account = pb.StreamAccount(
+                credit_limit=received + CREDIT, times=pb.FrameTimes(received_us=1, begun_us=2, answered_us=3)
+            )
+            if options.contract.policy == pb.FRAME_POLICY_LATEST_WINS and received % 3 == 0:
+                dropped += 1
+                account.dropped.add(reason=pb.DROP_REASON_SUPERSEDED, frame_ids=[frame.frame_id])
+                yield response_type(account=account)
+                continue
+            if received == life and fate == "break unanswered":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "unplugged")
+            if received == life and fate == "goaway":
+                yield response_type(
+                    goaway=pb.StreamGoaway(reason="drain", frames_received=received, retry_after_ms=1),
+                    account=pb.StreamAccount(credit_limit=received + CREDIT),
+                )
+            response = response_type(
+                frame_id=frame.frame_id, capture_time_us=frame.capture_time_us, account=account
+            )
+            if frame.image.encoded == BAD_IMAGE:
+                response.error.code, response.error.message = 3, "cannot decode image: 3 bytes"
+            else:
+                response.result.CopyFrom(answer(frame))
+            for face in response.result.faces if tracked else ():
+                face.track_id, track = track, track + 1
+            self.answered += 1
+            yield response
+            if received == life:
+                if fate == "break":
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "unplugged")
+                break
+        yield response_type(
+            closed=pb.StreamClosed(
+                frames_received=received,
+                frames_answered=received - dropped,
+                frames_dropped=dropped,
+                next_track_id=track,
+            ),
+            account=pb.StreamAccount(credit_limit=received + CREDIT),
+        )
+
     def StreamDetect(  # noqa: N802 - gRPC's name
         self, request_iterator: Any, context: Any
     ) -> Iterator[pb.StreamDetectResponse]:
         """As `_answers` says."""
         options = next(request_iterator).options
         self._open(options, context)
+        if options.HasField("contract"):
+            yield from self.contract_stream(
+                pb.StreamDetectResponse,
+                options,
+                request_iterator,
+                context,
+                lambda frame: self._detect(options.model_name, "", frame.image, context),
+            )
+            return
         for frame in self._answers(options.model_name, request_iterator, context):
             response = pb.StreamDetectResponse(frame_id=frame.frame_id, capture_time_us=frame.capture_time_us)
             if options.model_name == "blank":
@@ -75,6 +193,15 @@ class FakeVisionService(vision_pb2_grpc.VisionServiceServicer):
         """As `_answers` says."""
         options = next(request_iterator).options
         self._open(options, context)
+        if options.HasField("contract"):
+            yield from self.contract_stream(
+                pb.StreamEmbedResponse,
+                options,
+                request_iterator,
+                context,
+                lambda frame: self._embed(options.model_name, "", frame.faces),
+            )
+            return
         for frame in self._answers(options.model_name, request_iterator, context):
             result = self._embed(options.model_name, options.model_version, frame.faces)
             self.answered += 1
@@ -89,12 +216,18 @@ class FakeVisionService(vision_pb2_grpc.VisionServiceServicer):
     def _note(self, request: Any, context: Any) -> None:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
-        if request.model_name == "missing":
+        name = getattr(request, "model_name", "")
+        if name == "missing":
             context.abort(grpc.StatusCode.NOT_FOUND, "no model 'missing'")
-        if request.model_name == "slow":
+        if name == "busy" and self.refusals:
+            self.refusals -= 1
+            if self.pushback_ms is not None:
+                context.set_trailing_metadata([("grpc-retry-pushback-ms", str(self.pushback_ms))])
+            context.abort(self.refusal, "busy")
+        if name == "slow":
             gone = threading.Event()
-            context.add_callback(gone.set)
-            gone.wait(30)
+            if context.add_callback(gone.set):  # False where the caller has gone before
+                gone.wait(30)
 
     def _answers(self, model: str, messages: Any, context: Any) -> Iterator[pb.Frame]:
         """The frames in the order and at the time in which they are to be answered."""
@@ -127,6 +260,21 @@ class FakeVisionService(vision_pb2_grpc.VisionServiceServicer):
             image_width=image.raw.width or 640,
             image_height=image.raw.height or 480,
             timing=TIMING,
+        )
+
+    def _analyze(self, finder: str, embedder: str, image: pb.Image, context: Any) -> pb.AnalyzeResponse:
+        found = self._detect(finder, "", image, context)
+        for face in found.faces:
+            face.embedding.values.append(face.score)
+        return pb.AnalyzeResponse(
+            detector=found.model,
+            embedder=_model_version(embedder, ""),
+            faces=found.faces,
+            image_width=found.image_width,
+            image_height=found.image_height,
+            timing=TIMING,
+            embedder_timing=TIMING,
+            embedded=len(found.faces),
         )
 
     def _embed(self, model: str, version: str, faces: Any) -> pb.EmbedResponse:

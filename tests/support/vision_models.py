@@ -81,15 +81,107 @@ def brightness_detector() -> onnx.ModelProto:
     )
 
 
-def color_embedder() -> onnx.ModelProto:
+QUARTERS_CONFIG = (
+    DETECTOR_CONFIG.replace("[ 1, 4 ]", "[ 4, 4 ]")
+    .replace('"scores" data_type: TYPE_FP32 dims: [ 1 ]', '"scores" data_type: TYPE_FP32 dims: [ 4 ]')
+    .replace("[ 1, 5, 2 ]", "[ 4, 5, 2 ]")
+)
+
+QUARTER_LANDMARKS = ((12.0, 12.0), (20.0, 12.0), (16.0, 16.0), (13.0, 20.0), (19.0, 20.0))
+"""In the top left quarter of a 64x64 input; the other quarters have theirs in the same place."""
+
+
+def quarters_detector(flat: int | None = None) -> onnx.ModelProto:
+    """A face in each quarter of every picture, the top right one with the largest box; scores 0.9 to 0.6.
+
+    The landmarks of the face `flat` all lie in one place.
+    """
+    corners = [(0.0, 0.0), (32.0, 0.0), (0.0, 32.0), (32.0, 32.0)]
+    margins = [10.0, 8.0, 10.0, 10.0]
+    boxes = [
+        value
+        for (x, y), margin in zip(corners, margins, strict=True)
+        for value in (x + margin, y + margin, x + 32 - margin, y + 32 - margin)
+    ]
+    points = [value for x, y in corners for px, py in QUARTER_LANDMARKS for value in (x + px, y + py)]
+    if flat is not None:
+        points[10 * flat : 10 * (flat + 1)] = [7.0] * 10
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["zeros"]),
+        helper.make_node("Unsqueeze", ["zeros", "one"], ["zeros2"]),
+        helper.make_node("Unsqueeze", ["zeros", "two"], ["zeros3"]),
+        helper.make_node("Unsqueeze", ["zeros", "three"], ["zeros4"]),
+        helper.make_node("Add", ["zeros2", "values"], ["scores"]),
+        helper.make_node("Add", ["zeros3", "places"], ["boxes"]),
+        helper.make_node("Add", ["zeros4", "points"], ["landmarks"]),
+        helper.make_node("Add", ["zeros2", "four"], ["fours"]),
+        helper.make_node("Cast", ["fours"], ["count"], to=TensorProto.INT32),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("two", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("three", TensorProto.INT64, [3], [1, 2, 3]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        helper.make_tensor("four", TensorProto.FLOAT, [], [4.0]),
+        helper.make_tensor("values", TensorProto.FLOAT, [1, 4], [0.9, 0.8, 0.7, 0.6]),
+        helper.make_tensor("places", TensorProto.FLOAT, [1, 4, 4], boxes),
+        helper.make_tensor("points", TensorProto.FLOAT, [1, 4, 5, 2], points),
+    ]
+    return model(
+        nodes,
+        [info("image", TensorProto.UINT8, ["N", 64, 64, 3])],
+        [
+            info("boxes", TensorProto.FLOAT, ["N", 4, 4]),
+            info("scores", TensorProto.FLOAT, ["N", 4]),
+            info("landmarks", TensorProto.FLOAT, ["N", 4, 5, 2]),
+            info("count", TensorProto.INT32, ["N", 1]),
+        ],
+        constants,
+    )
+
+
+BOXES_CONFIG = """
+max_batch_size: 8
+input [ { name: "image" data_type: TYPE_UINT8 dims: [ 64, 64, 3 ] } ]
+output [ { name: "rows" data_type: TYPE_FP32 dims: [ 1, 5 ] } ]
+parameters { key: "naiad.task" value { string_value: "detect" } }
+parameters { key: "naiad.head" value { string_value: "boxes" } }
+"""
+
+
+def boxes_detector() -> onnx.ModelProto:
+    """One row for each picture: the box BOX, and half as score."""
+    return model(
+        [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+            helper.make_node("Unsqueeze", ["nothing", "last"], ["wide"]),
+            helper.make_node("Add", ["wide", "row"], ["rows"]),
+        ],
+        [info("image", TensorProto.UINT8, ["N", 64, 64, 3])],
+        [info("rows", TensorProto.FLOAT, ["N", 1, 5])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("last", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("row", TensorProto.FLOAT, [1, 1, 5], [*BOX, 0.5]),
+        ],
+    )
+
+
+def color_embedder(batch: str | int = "N") -> onnx.ModelProto:
     """The embedding of a crop is its mean colour, as red, green, blue in 0..255."""
     return model(
         [
             helper.make_node("Cast", ["crop"], ["pixels"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMean", ["pixels", "axes"], ["embedding"], keepdims=0),
         ],
-        [info("crop", TensorProto.UINT8, ["N", 112, 112, 3])],
-        [info("embedding", TensorProto.FLOAT, ["N", 3])],
+        [info("crop", TensorProto.UINT8, [batch, 112, 112, 3])],
+        [info("embedding", TensorProto.FLOAT, [batch, 3])],
         [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
     )
 

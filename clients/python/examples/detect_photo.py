@@ -14,8 +14,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("photo", help="a JPEG, PNG, WebP or BMP file")
     parser.add_argument("--address", default="localhost:8001")
     parser.add_argument("--model", default="", help="the detector; may be left out if there is just one")
+    parser.add_argument("--mode", default="naiad", choices=("naiad", "triton", "auto"), help="who answers")
     arguments = parser.parse_args(argv)
-    with Client(arguments.address, detector=arguments.model) as client:
+    with Client(arguments.address, detector=arguments.model, mode=arguments.mode) as client:
         try:
             client.wait_until_ready(timeout=30)
             result = client.detect(arguments.photo)

@@ -21,23 +21,46 @@ from naiad_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from naiad_client.results import Box, DetectResult, EmbedResult, Face, FrameResult, Timing
+from naiad_client.images import RawFrame
+from naiad_client.options import Crop, FaceIn, Finder
+from naiad_client.results import (
+    AnalyzeResult,
+    Box,
+    CompareResult,
+    DetectResult,
+    EmbedResult,
+    Face,
+    FrameResult,
+    FrameTimes,
+    StreamAccount,
+    Timing,
+)
+from naiad_client.session import StreamSession
 
 __all__ = [
     "AlreadyExistsError",
+    "AnalyzeResult",
     "Box",
     "CancelledError",
     "Client",
+    "CompareResult",
+    "Crop",
     "DeadlineExceededError",
     "DetectResult",
     "EmbedResult",
     "Face",
+    "FaceIn",
+    "Finder",
     "FrameResult",
+    "FrameTimes",
     "InternalError",
     "InvalidArgumentError",
     "NaiadError",
     "NotFoundError",
+    "RawFrame",
     "ResourceExhaustedError",
+    "StreamAccount",
+    "StreamSession",
     "Timing",
     "UnavailableError",
     "UnsupportedError",

@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import grpc
 import grpc.aio
 
-from naiad_client import aio_streaming
+from naiad_client.aio_session import StreamSession
+from naiad_client.aio_streaming import run_stream
 from naiad_client.base import (
-    DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
     HEALTH_PAUSE_S,
     HEALTH_REQUEST,
@@ -25,24 +25,39 @@ from naiad_client.base import (
 )
 from naiad_client.errors import from_rpc
 from naiad_client.images import is_path
-from naiad_client.messages import parse_detect, parse_embed
-from naiad_protos.naiad.vision.v1 import vision_pb2_grpc
+from naiad_client.options import DEFAULT_MAX_IN_FLIGHT, Crop, FaceIn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import TypeVar
+    from typing import TypeVar, Unpack
 
-    from naiad_client.images import Color, ImageLike
-    from naiad_client.messages import FaceLike, Version
-    from naiad_client.results import DetectResult, EmbedResult, FrameResult
+    from naiad_client.images import ImageLike
+    from naiad_client.messages import Call
+    from naiad_client.options import (
+        Compared,
+        CompareOptions,
+        ContractOptions,
+        DetectOptions,
+        EmbedOptions,
+        FaceLike,
+        StreamKind,
+        StreamOptions,
+    )
+    from naiad_client.results import AnalyzeResult, CompareResult, DetectResult, EmbedResult, FrameResult
+    from naiad_client.stream_core import StreamCore
 
-    RequestT = TypeVar("RequestT")
-    ResponseT = TypeVar("ResponseT")
+    ItemT = TypeVar("ItemT")
+    ResultT = TypeVar("ResultT")
+
+__all__ = ["Client", "StreamSession"]
 
 
 class Client(BaseClient):
-    """Calls a Naiad server; the arguments are those of BaseClient. Close it, or use it in `async with`."""
+    """Calls a Naiad server; the arguments are those of BaseClient. Close it, or use it in `async with`.
+
+    The keyword arguments of its methods are listed in `naiad_client.options`.
+    """
 
     def _connect(
         self, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int | str], ...]
@@ -51,7 +66,7 @@ class Client(BaseClient):
             self._channel = grpc.aio.insecure_channel(self.address, options)
         else:
             self._channel = grpc.aio.secure_channel(self.address, credentials, options)
-        self._stub = vision_pb2_grpc.VisionServiceStub(self._channel)
+        self._stub = self._make_stub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +78,8 @@ class Client(BaseClient):
 
     async def close(self) -> None:
         """Close the channel and cancel the calls under way. Safe to call twice."""
+        if hasattr(self._stub, "close"):
+            await self._stub.close()
         await self._channel.close(None)
 
     async def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT_S) -> None:
@@ -84,97 +101,119 @@ class Client(BaseClient):
                 call.cancel()
             await asyncio.sleep(HEALTH_PAUSE_S)
 
-    async def detect(
-        self,
-        image: ImageLike,
-        *,
-        model: str | None = None,
-        version: Version | None = None,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
-    ) -> DetectResult:
-        """Find the faces in one picture; arguments and errors of `naiad_client.Client.detect`."""
-        build = partial(
-            self._messages.detect,
-            image,
-            model=model,
-            version=version,
-            score_threshold=score_threshold,
-            max_faces=max_faces,
-            color=color,
-        )
-        return parse_detect(await self._call(self._stub.Detect, await _built(build, image), timeout))
+    async def detect(self, image: ImageLike, **options: Unpack[DetectOptions]) -> DetectResult:
+        """Find the faces in one picture; as `naiad_client.Client.detect`."""
+        return await self._call(partial(self._messages.detect, image, options), image)
 
     async def embed(
-        self,
-        image: ImageLike,
-        face: FaceLike = None,
-        *,
-        model: str | None = None,
-        version: Version | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
+        self, image: ImageLike, face: FaceLike = None, **options: Unpack[EmbedOptions]
     ) -> EmbedResult:
-        """Turn faces into embeddings; arguments and errors of `naiad_client.Client.embed`."""
-        build = partial(self._messages.embed, image, face, model=model, version=version, color=color)
-        return parse_embed(await self._call(self._stub.Embed, await _built(build, image), timeout))
+        """Turn faces into embeddings; as `naiad_client.Client.embed`."""
+        return await self._call(partial(self._messages.embed, image, face, options), image)
+
+    async def embed_crops(self, crops: Sequence[ImageLike], **options: Unpack[EmbedOptions]) -> EmbedResult:
+        """Turn several aligned crops into embeddings; as `naiad_client.Client.embed_crops`."""
+        return await self._call(partial(self._messages.embed_crops, crops, options), *crops)
+
+    async def analyze(self, image: ImageLike, **options: Unpack[EmbedOptions]) -> AnalyzeResult:
+        """Find the faces in one picture and embed each; as `naiad_client.Client.analyze`."""
+        return await self._call(partial(self._messages.analyze, image, options), image)
+
+    async def compare(
+        self, first: Compared, second: Compared, **options: Unpack[CompareOptions]
+    ) -> CompareResult:
+        """Say how alike two faces are; as `naiad_client.Client.compare`."""
+        images = (each.image if isinstance(each, Crop | FaceIn) else each for each in (first, second))
+        return await self._call(partial(self._messages.compare, first, second, options), *images)
+
+    @overload
+    def open_stream(
+        self, kind: Literal["detect"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[DetectResult]: ...
+
+    @overload
+    def open_stream(
+        self, kind: Literal["embed"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[EmbedResult]: ...
+
+    @overload
+    def open_stream(
+        self, kind: Literal["analyze"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[AnalyzeResult]: ...
+
+    def open_stream(self, kind: StreamKind, **options: Unpack[ContractOptions]) -> StreamSession[Any]:
+        """Open a stream of frames with a contract, for `async with`; as `naiad_client.Client.open_stream`."""
+        return self._session(self._session_core(kind, options, time.monotonic()))
 
     def stream_detect(
         self,
         frames: AsyncIterable[ImageLike] | Iterable[ImageLike],
         *,
-        model: str | None = None,
-        version: Version | None = None,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
     ) -> AsyncGenerator[FrameResult[DetectResult], None]:
         """Find the faces in each of a stream of frames, in order; as `naiad_client.Client.stream_detect`.
 
         A task pulls from `frames`; a plain iterable is pulled in a worker thread, so it may block. Whoever
         leaves the loop early should hold the results in `contextlib.aclosing`, which ends the stream there.
         """
-        check_stream(frames, max_in_flight)
-        messages = self._messages.stream_detect(
-            model=model, version=version, score_threshold=score_threshold, max_faces=max_faces, color=color
-        )
-        call = partial(self._stub.StreamDetect, timeout=timeout, metadata=self._metadata)
-        return aio_streaming.run_stream(call, messages, frames, max_in_flight)
+        return self._stream("detect", frames, _alone, max_in_flight, options)
 
     def stream_embed(
         self,
         frames: AsyncIterable[tuple[ImageLike, FaceLike]] | Iterable[tuple[ImageLike, FaceLike]],
         *,
-        model: str | None = None,
-        version: Version | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
     ) -> AsyncGenerator[FrameResult[EmbedResult], None]:
         """Embed faces of each of a stream of frames, in order; the rules of `stream_detect`."""
-        check_stream(frames, max_in_flight)
-        messages = self._messages.stream_embed(model=model, version=version, color=color)
-        call = partial(self._stub.StreamEmbed, timeout=timeout, metadata=self._metadata)
-        return aio_streaming.run_stream(call, messages, frames, max_in_flight)
+        return self._stream("embed", frames, tuple, max_in_flight, options)
 
-    async def _call(
+    def stream_analyze(
         self,
-        method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
-        request: RequestT,
-        timeout: float | None,
-    ) -> ResponseT:
-        try:
-            return await method(request, timeout=self._limit(timeout), metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
+        frames: AsyncIterable[ImageLike] | Iterable[ImageLike],
+        *,
+        max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncGenerator[FrameResult[AnalyzeResult], None]:
+        """Find and embed the faces in each of a stream of frames, in order; the rules of `stream_detect`."""
+        return self._stream("analyze", frames, _alone, max_in_flight, options)
+
+    def _stream(
+        self,
+        kind: StreamKind,
+        frames: AsyncIterable[ItemT] | Iterable[ItemT],
+        pair: Callable[[ItemT], Any],
+        max_in_flight: int,
+        options: StreamOptions,
+    ) -> AsyncGenerator[FrameResult[Any], None]:
+        check_stream(frames, max_in_flight)
+        core = partial(self._plain_core, kind, options, max_in_flight)
+        core(
+            time.monotonic()
+        )  # what is wrong with the options is said here and not where the first result is taken
+        return run_stream(lambda: self._session(core(time.monotonic())), frames, pair)
+
+    def _session(self, core: StreamCore[Any]) -> StreamSession[Any]:
+        method = getattr(self._stub, core.messages.method)
+        return StreamSession(core, lambda timeout: method(timeout=timeout, metadata=self._metadata))
+
+    async def _call(self, build: Callable[[], Call[ResultT]], *images: object) -> ResultT:
+        """Make a call, again where that may help; files are read in a worker thread."""
+        call = await asyncio.to_thread(build) if any(map(is_path, images)) else build()
+        method = getattr(self._stub, call.method)
+        plan = self._plan(call, time.monotonic())
+        while True:
+            try:
+                left_s = plan.left_s(time.monotonic())
+                return call.parse(await method(call.request, timeout=left_s, metadata=self._metadata))
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+                pause_s = plan.pause_s(failure, time.monotonic())
+                if pause_s is None:
+                    raise failure from error
+            await asyncio.sleep(pause_s)
 
 
-async def _built(build: Callable[[], RequestT], image: ImageLike) -> RequestT:
-    """The request; a file is read in a worker thread."""
-    if is_path(image):
-        return await asyncio.to_thread(build)
-    return build()
+def _alone(image: ImageLike) -> tuple[ImageLike, None]:
+    return image, None

@@ -1,26 +1,35 @@
-"""What the two clients share: settings, channel options, readiness, and the order of a stream's frames."""
+"""What the two clients share: settings, channel options, the stub, readiness, the plans of calls."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 
-from naiad_client.errors import DeadlineExceededError, InternalError, from_rpc
+from naiad_client.errors import DeadlineExceededError, from_rpc
+from naiad_client.images import DEFAULT_QUALITY, Pictures
 from naiad_client.messages import Messages
+from naiad_client.modes import make_stub
+from naiad_client.retries import DEFAULT_RETRIES, RetryPlan
+from naiad_client.stream_core import StreamCore
+from naiad_client.stream_messages import Terms, stream_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from naiad_client.images import Color
+    from naiad_client.images import Color, Encoding
+    from naiad_client.messages import Call
+    from naiad_client.modes import Mode
+    from naiad_client.options import ContractOptions, StreamKind, StreamOptions
 
 Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 ChannelOptions: TypeAlias = "Sequence[tuple[str, int | str]]"
 
 DEFAULT_TIMEOUT_S = 30.0
-DEFAULT_MAX_IN_FLIGHT = 8
+_MOST_UNTAKEN = 256
+"""Results of a session that may lie here: far more than a server has frames in flight."""
 
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 # The health protocol's messages are so small that a dependency for them would cost more than it saves:
@@ -52,11 +61,20 @@ class BaseClient(ABC):
         embedder: the embedder's name; "" lets the server use its only one.
         color: the channel order of colour arrays, "bgr" for OpenCV's, "rgb" for Pillow's. There is no
             default: a mistaken order costs accuracy and raises nothing.
+        encode: "jpeg" encodes arrays before they are sent, which needs OpenCV; None sends their pixels.
+        quality: of JPEG, 1 to 100.
         timeout: seconds that a call may take, None for no limit. Streams have none unless given one.
+        retries: tries more than the first, where the server is not there or says when to come back; 0 for
+            none. Between them lie 0.1 s, 0.2 s and so on, or as long as the server says, within the call's
+            timeout.
         credentials: TLS, as `grpc.ssl_channel_credentials(...)` makes it; None connects in the clear.
         options: gRPC channel options, in place of the defaults or beside them.
         metadata: sent with every call.
+        mode: "triton" for a plain Triton server, whose models pictures are prepared for here, which needs the
+            extra `triton`; "auto" asks the server at the first call which of the two it is.
     """
+
+    _stub: Any
 
     def __init__(
         self,
@@ -65,16 +83,23 @@ class BaseClient(ABC):
         detector: str = "",
         embedder: str = "",
         color: Color | None = None,
+        encode: Encoding | None = None,
+        quality: int = DEFAULT_QUALITY,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        retries: int = DEFAULT_RETRIES,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
         metadata: Metadata = (),
+        mode: Mode = "naiad",
     ) -> None:
         self.address = address
+        self._mode = mode
         self._timeout = timeout
+        self._retries = RetryPlan(retries).retries
         self._metadata = tuple(metadata)
-        self._messages = Messages(detector, embedder, color)
-        self._connect(credentials, tuple({**_CHANNEL_OPTIONS, **dict(options)}.items()))
+        self._messages = Messages(detector, embedder, Pictures(color, encode, quality))
+        self._credentials, self._options = credentials, tuple({**_CHANNEL_OPTIONS, **dict(options)}.items())
+        self._connect(credentials, self._options)
 
     @abstractmethod
     def _connect(
@@ -82,9 +107,47 @@ class BaseClient(ABC):
     ) -> None:
         """Open the channel; nothing is sent before the first call."""
 
-    def _limit(self, timeout: float | None) -> float | None:
-        """Seconds a call may take: its own timeout, else the client's."""
-        return self._timeout if timeout is None else timeout
+    def _make_stub(self, channel: Any) -> Any:
+        """What the calls are made on: an object with the methods of `VisionServiceStub`."""
+        return make_stub(
+            self._mode,
+            self.address,
+            channel,
+            credentials=self._credentials,
+            options=self._options,
+            metadata=self._metadata,
+        )
+
+    def transports(self) -> dict[str, str]:
+        """How tensors go to a plain Triton, by address: by shared memory, or by gRPC and why; else empty."""
+        found: dict[str, str] = getattr(self._stub, "transports", dict)()
+        return found
+
+    def _plan(self, call: Call[Any], now_s: float) -> RetryPlan:
+        """The tries of a single call, its own or the client's."""
+        timeout = self._timeout if call.timeout is None else call.timeout
+        retries = self._retries if call.retries is None else call.retries
+        return RetryPlan(retries, None if timeout is None else now_s + timeout)
+
+    def _session_core(self, kind: StreamKind, options: ContractOptions, now_s: float) -> StreamCore[Any]:
+        """The state of a stream with a contract; the server's credit bounds it."""
+        in_order = options.get("order", "frames") == "frames"
+        terms = Terms(True, options.get("policy") == "latest", in_order, None, _MOST_UNTAKEN)
+        messages = stream_messages(self._messages, kind, options, contract=True)
+        return StreamCore(messages, terms, self._stream_plan(options, now_s), now_s)
+
+    def _plain_core(
+        self, kind: StreamKind, options: StreamOptions, max_in_flight: int, now_s: float
+    ) -> StreamCore[Any]:
+        """The state of a stream without a contract; `max_in_flight` bounds it, results not taken included."""
+        messages = stream_messages(self._messages, kind, cast("ContractOptions", options), contract=False)
+        terms = Terms(False, False, True, max_in_flight, max_in_flight)
+        return StreamCore(messages, terms, self._stream_plan(options, now_s), now_s)
+
+    def _stream_plan(self, options: StreamOptions, now_s: float) -> RetryPlan:
+        timeout, retries = options.get("timeout"), options.get("retries")
+        deadline_s = None if timeout is None else now_s + timeout
+        return RetryPlan(self._retries if retries is None else retries, deadline_s)
 
 
 class Readiness:
@@ -115,43 +178,6 @@ class Readiness:
                 error.code(), f"server at {self._address} not ready after {self._timeout:g} s: {self._seen}"
             ) from error
         raise from_rpc(error) from error
-
-
-class FrameOrder:
-    """Checks that a stream answers each frame, in order. Pure.
-
-    The feeding side sets `sent` (frames sent so far) and `all_sent`, each before the server can answer it.
-    """
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.all_sent = False
-        self._answered = 0
-
-    def answered(self, frame_id: int) -> None:
-        """Note an answer.
-
-        Raises:
-            InternalError: it is not the next frame's.
-        """
-        if frame_id != self._answered:
-            raise InternalError(
-                grpc.StatusCode.INTERNAL,
-                f"the server answered frame {frame_id} where frame {self._answered} was due",
-            )
-        self._answered += 1
-
-    def ended(self) -> None:
-        """Note the stream's regular end.
-
-        Raises:
-            InternalError: the server ended it with frames unanswered, or while more were coming.
-        """
-        if not self.all_sent or self._answered != self.sent:
-            raise InternalError(
-                grpc.StatusCode.INTERNAL,
-                f"the server ended the stream too early, after {self._answered} frames",
-            )
 
 
 def check_stream(source: object, max_in_flight: int) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import grpc
 
 from naiad_client.base import (
-    DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
     HEALTH_PAUSE_S,
     HEALTH_REQUEST,
@@ -19,25 +18,39 @@ from naiad_client.base import (
     check_stream,
 )
 from naiad_client.errors import from_rpc
-from naiad_client.messages import parse_detect, parse_embed
+from naiad_client.options import DEFAULT_MAX_IN_FLIGHT
+from naiad_client.session import StreamSession
 from naiad_client.streaming import run_stream
-from naiad_protos.naiad.vision.v1 import vision_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from types import TracebackType
-    from typing import TypeVar
+    from typing import TypeVar, Unpack
 
-    from naiad_client.images import Color, ImageLike
-    from naiad_client.messages import FaceLike, Version
-    from naiad_client.results import DetectResult, EmbedResult, FrameResult
+    from naiad_client.images import ImageLike
+    from naiad_client.messages import Call
+    from naiad_client.options import (
+        Compared,
+        CompareOptions,
+        ContractOptions,
+        DetectOptions,
+        EmbedOptions,
+        FaceLike,
+        StreamKind,
+        StreamOptions,
+    )
+    from naiad_client.results import AnalyzeResult, CompareResult, DetectResult, EmbedResult, FrameResult
+    from naiad_client.stream_core import StreamCore
 
-    RequestT = TypeVar("RequestT")
-    ResponseT = TypeVar("ResponseT")
+    ItemT = TypeVar("ItemT")
+    ResultT = TypeVar("ResultT")
 
 
 class Client(BaseClient):
-    """Calls a Naiad server; the arguments are those of BaseClient. Close it, or use it in `with`."""
+    """Calls a Naiad server; the arguments are those of BaseClient. Close it, or use it in `with`.
+
+    The keyword arguments of its methods are listed in `naiad_client.options`.
+    """
 
     def _connect(
         self, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int | str], ...]
@@ -46,7 +59,7 @@ class Client(BaseClient):
             self._channel = grpc.insecure_channel(self.address, options)
         else:
             self._channel = grpc.secure_channel(self.address, credentials, options)
-        self._stub = vision_pb2_grpc.VisionServiceStub(self._channel)
+        self._stub = self._make_stub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +71,7 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Close the channel; calls under way fail with CancelledError. Safe to call twice."""
+        getattr(self._stub, "close", lambda: None)()
         self._channel.close()
 
     def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT_S) -> None:
@@ -83,139 +97,169 @@ class Client(BaseClient):
                 call.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs leaves it unannotated
             time.sleep(HEALTH_PAUSE_S)
 
-    def detect(
-        self,
-        image: ImageLike,
-        *,
-        model: str | None = None,
-        version: Version | None = None,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
-    ) -> DetectResult:
+    def detect(self, image: ImageLike, **options: Unpack[DetectOptions]) -> DetectResult:
         """Find the faces in one picture.
 
         Args:
-            image: an encoded file's bytes or path, or a uint8 array [H,W,3] or [H,W].
-            model: the detector, in place of the client's.
-            version: a version folder's number; None lets the server choose.
-            score_threshold: faces below it are left out, 0 to 1; None for the model's own.
-            max_faces: at most this many, the best first; None for the model's own limit.
-            color: channel order of a colour array, in place of the client's.
-            timeout: seconds, in place of the client's.
+            image: an encoded file's bytes or path, a uint8 array [H,W,3] or [H,W], or a RawFrame.
+            options: see DetectOptions.
 
         Raises:
             NaiadError: the call failed.
             TypeError, ValueError, OSError: the picture is of no use, or its file cannot be read.
         """
-        request = self._messages.detect(
-            image,
-            model=model,
-            version=version,
-            score_threshold=score_threshold,
-            max_faces=max_faces,
-            color=color,
-        )
-        return parse_detect(self._call(self._stub.Detect, request, timeout))
+        return self._call(self._messages.detect(image, options))
 
-    def embed(
-        self,
-        image: ImageLike,
-        face: FaceLike = None,
-        *,
-        model: str | None = None,
-        version: Version | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
-    ) -> EmbedResult:
+    def embed(self, image: ImageLike, face: FaceLike = None, **options: Unpack[EmbedOptions]) -> EmbedResult:
         """Turn faces of one picture into embeddings, one row a face.
 
         Args:
             image: as for `detect`.
-            face: a Face, several, or landmarks [5,2] or [n,5,2]; None if the picture is one aligned crop.
-            model: the embedder, in place of the client's.
-            version: as for `detect`.
-            color: as for `detect`.
-            timeout: as for `detect`.
+            face: a Face, several, or landmarks [5,2] or [n,5,2]; None if the picture is one aligned crop, or
+                if a `finder` is to find the faces.
+            options: see EmbedOptions.
 
         Raises:
             NaiadError: the call failed.
             TypeError, ValueError, OSError: the picture or a face is of no use.
         """
-        request = self._messages.embed(image, face, model=model, version=version, color=color)
-        return parse_embed(self._call(self._stub.Embed, request, timeout))
+        return self._call(self._messages.embed(image, face, options))
+
+    def embed_crops(self, crops: Sequence[ImageLike], **options: Unpack[EmbedOptions]) -> EmbedResult:
+        """Turn several aligned crops into embeddings, one row a crop; errors as of `embed`."""
+        return self._call(self._messages.embed_crops(crops, options))
+
+    def analyze(self, image: ImageLike, **options: Unpack[EmbedOptions]) -> AnalyzeResult:
+        """Find the faces in one picture and embed each; arguments and errors as of `embed`."""
+        return self._call(self._messages.analyze(image, options))
+
+    def compare(self, first: Compared, second: Compared, **options: Unpack[CompareOptions]) -> CompareResult:
+        """Say how alike two faces are.
+
+        Args:
+            first: a picture, whose largest face is taken; a Crop; a FaceIn a picture; or a vector, float [D].
+            second: the same.
+            options: see CompareOptions.
+
+        Raises:
+            NaiadError: the call failed; NotFoundError or InvalidArgumentError if there is no face to compare.
+            TypeError, ValueError, OSError: a picture, face or vector is of no use.
+        """
+        return self._call(self._messages.compare(first, second, options))
+
+    @overload
+    def open_stream(
+        self, kind: Literal["detect"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[DetectResult]: ...
+
+    @overload
+    def open_stream(
+        self, kind: Literal["embed"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[EmbedResult]: ...
+
+    @overload
+    def open_stream(
+        self, kind: Literal["analyze"], **options: Unpack[ContractOptions]
+    ) -> StreamSession[AnalyzeResult]: ...
+
+    def open_stream(self, kind: StreamKind, **options: Unpack[ContractOptions]) -> StreamSession[Any]:
+        """Open a stream of frames that the server keeps a contract for; use it in `with`.
+
+        Args:
+            kind: what is done with each frame.
+            options: see ContractOptions.
+
+        Raises:
+            ValueError: an option is not for that kind of stream, or out of bounds.
+        """
+        core = self._session_core(kind, options, time.monotonic())
+        return self._session(core)
 
     def stream_detect(
         self,
         frames: Iterable[ImageLike],
         *,
-        model: str | None = None,
-        version: Version | None = None,
-        score_threshold: float | None = None,
-        max_faces: int | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
     ) -> Generator[FrameResult[DetectResult], None, None]:
         """Find the faces in each of a stream of frames; results come in the order of the frames.
 
-        A thread of gRPC's pulls from `frames`, which may be endless. Leaving the loop over the results (or
-        `close()` on them) ends the stream. A frame that fails is a result with an `error`.
+        A thread pulls from `frames`, which may be endless. Leaving the loop over the results (or `close()`
+        on them) ends the stream. A frame that fails is a result with an `error`.
 
         Args:
             frames: pictures, each as for `detect`.
-            model: as for `detect`.
-            version: as for `detect`.
-            score_threshold: as for `detect`.
-            max_faces: as for `detect`.
-            color: as for `detect`.
-            timeout: seconds for the whole stream; None for no limit.
             max_in_flight: most frames taken from `frames` whose results have not been received.
+            options: see StreamOptions.
 
         Raises:
             NaiadError: the stream itself failed.
             Exception: what `frames` raised or a picture of no use, after the results of all earlier frames.
         """
-        check_stream(frames, max_in_flight)
-        messages = self._messages.stream_detect(
-            model=model, version=version, score_threshold=score_threshold, max_faces=max_faces, color=color
-        )
-        call = partial(self._stub.StreamDetect, timeout=timeout, metadata=self._metadata)
-        return run_stream(call, messages, frames, max_in_flight)
+        return self._stream("detect", frames, _alone, max_in_flight, options)
 
     def stream_embed(
         self,
         frames: Iterable[tuple[ImageLike, FaceLike]],
         *,
-        model: str | None = None,
-        version: Version | None = None,
-        color: Color | None = None,
-        timeout: float | None = None,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
     ) -> Generator[FrameResult[EmbedResult], None, None]:
-        """Embed faces of each of a stream of frames; the rules of `stream_detect`.
+        """Embed faces of each of a stream of frames: pairs of a picture and its faces, each as for `embed`.
 
-        Args:
-            frames: pairs of a picture and its faces, each as for `embed`.
-            model: as for `embed`.
-            version: as for `embed`.
-            color: as for `embed`.
-            timeout: as for `stream_detect`.
-            max_in_flight: as for `stream_detect`.
+        The rules are those of `stream_detect`.
         """
-        check_stream(frames, max_in_flight)
-        messages = self._messages.stream_embed(model=model, version=version, color=color)
-        call = partial(self._stub.StreamEmbed, timeout=timeout, metadata=self._metadata)
-        return run_stream(call, messages, frames, max_in_flight)
+        return self._stream("embed", frames, tuple, max_in_flight, options)
 
-    def _call(
+    def stream_analyze(
         self,
-        method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
-        request: RequestT,
-        timeout: float | None,
-    ) -> ResponseT:
-        try:
-            return method(request, timeout=self._limit(timeout), metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
+        frames: Iterable[ImageLike],
+        *,
+        max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        **options: Unpack[StreamOptions],
+    ) -> Generator[FrameResult[AnalyzeResult], None, None]:
+        """Find and embed the faces in each of a stream of frames; the rules of `stream_detect`."""
+        return self._stream("analyze", frames, _alone, max_in_flight, options)
+
+    def _stream(
+        self,
+        kind: StreamKind,
+        frames: Iterable[ItemT],
+        pair: Callable[[ItemT], Any],
+        max_in_flight: int,
+        options: StreamOptions,
+    ) -> Generator[FrameResult[Any], None, None]:
+        check_stream(frames, max_in_flight)
+        core = partial(self._plain_core, kind, options, max_in_flight)
+        core(
+            time.monotonic()
+        )  # what is wrong with the options is said here and not where the first result is taken
+        return run_stream(lambda: self._session(core(time.monotonic())), frames, pair)
+
+    def _session(self, core: StreamCore[Any]) -> StreamSession[Any]:
+        method = getattr(self._stub, core.messages.method)
+
+        def start(requests: Iterator[Any], timeout: float | None) -> grpc.CallIterator[Any]:
+            call: grpc.CallIterator[Any] = method(requests, timeout=timeout, metadata=self._metadata)
+            return call
+
+        return StreamSession(core, start)
+
+    def _call(self, call: Call[ResultT]) -> ResultT:
+        """Make a call, again where that may help."""
+        method = getattr(self._stub, call.method)
+        plan = self._plan(call, time.monotonic())
+        while True:
+            try:
+                left_s = plan.left_s(time.monotonic())
+                return call.parse(method(call.request, timeout=left_s, metadata=self._metadata))
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+                pause_s = plan.pause_s(failure, time.monotonic())
+                if pause_s is None:
+                    raise failure from error
+            time.sleep(pause_s)
+
+
+def _alone(image: ImageLike) -> tuple[ImageLike, None]:
+    return image, None

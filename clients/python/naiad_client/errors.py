@@ -16,7 +16,12 @@ What is wrong before anything is sent (an array of floats, say) is an ordinary T
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class NaiadError(Exception):
@@ -25,12 +30,14 @@ class NaiadError(Exception):
     Attributes:
         code: the gRPC status code.
         message: the server's own words.
+        retry_after_ms: when another try may succeed, if the server said so; negative where it asks for none.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
@@ -86,9 +93,13 @@ _KINDS: dict[grpc.StatusCode, type[NaiadError]] = {
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def from_status(code: grpc.StatusCode, message: str) -> NaiadError:
+_PUSHBACK = "grpc-retry-pushback-ms"
+_NO_RETRY = -1
+
+
+def from_status(code: grpc.StatusCode, message: str, retry_after_ms: int | None = None) -> NaiadError:
     """The error for a status."""
-    return _KINDS.get(code, NaiadError)(code, message)
+    return _KINDS.get(code, NaiadError)(code, message, retry_after_ms)
 
 
 def from_number(number: int, message: str) -> NaiadError:
@@ -98,4 +109,16 @@ def from_number(number: int, message: str) -> NaiadError:
 
 def from_rpc(error: grpc.RpcError) -> NaiadError:
     """The error for what a gRPC call raised."""
-    return from_status(error.code(), error.details() or "")
+    trailers = getattr(error, "trailing_metadata", None)
+    return from_status(error.code(), error.details() or "", pushback_ms(trailers() if trailers else None))
+
+
+def pushback_ms(trailers: Iterable[tuple[str, str | bytes]] | None) -> int | None:
+    """When to try again, in milliseconds, as a call's trailers say; negative for never, as gRPC has it."""
+    value = next((value for key, value in trailers or () if key == _PUSHBACK), None)
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return _NO_RETRY  # gRPC's rule: what is no number asks for no retry

@@ -1,181 +1,160 @@
-"""Requests built and responses parsed, for both clients; no call is made here."""
+"""Requests of single calls built; no call is made here."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from naiad_client.errors import NaiadError, from_number
-from naiad_client.images import Color, ImageLike, write_image
-from naiad_client.results import Box, DetectResult, EmbedResult, Face, FrameResult, ResultT, Timing
+from naiad_client.options import Crop, FaceIn, Finder
+from naiad_client.parsing import parse_analyze, parse_compare, parse_detect, parse_embed
+from naiad_client.results import Face, ResultT
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy.typing as npt
-
-Landmarks: TypeAlias = "npt.NDArray[np.floating]"
-FaceLike: TypeAlias = "Face | Landmarks | Sequence[Face | Landmarks] | None"
-"""Which faces to embed: one, several, a landmarks array [5,2] or [n,5,2]; None for an aligned crop."""
-Version: TypeAlias = "int | str"
-
-ItemT = TypeVar("ItemT")
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT", pb.StreamDetectResponse, pb.StreamEmbedResponse)
+    from naiad_client.images import ImageLike, Pictures
+    from naiad_client.options import (
+        CallOptions,
+        Compared,
+        CompareOptions,
+        DetectOptions,
+        EmbedOptions,
+        FaceLike,
+        Landmarks,
+        StreamOptions,
+        Version,
+    )
+    from naiad_client.results import AnalyzeResult, CompareResult, DetectResult, EmbedResult
 
 _LANDMARKS_SHAPE = (5, 2)
 
 
-@dataclass(frozen=True)
-class StreamMessages(Generic[ItemT, RequestT, ResponseT, ResultT]):
-    """How one kind of stream speaks: its first message, an item as a message, a message as a result."""
+@dataclass(frozen=True, slots=True)
+class Call(Generic[ResultT]):
+    """A unary call that can be made: the stub's method, what it is sent, how its answer is read."""
 
-    opening: RequestT
-    frame: Callable[[int, ItemT], RequestT]
-    parse: Callable[[ResponseT], FrameResult[ResultT]]
-    image: Callable[[ItemT], ImageLike]
+    method: str
+    request: Any
+    parse: Callable[[Any], ResultT]
+    timeout: float | None
+    retries: int | None
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Builds requests; holds what a client's calls have in common: default models and channel order."""
+    """Builds requests; holds what a client's calls have in common: default models and how pictures travel."""
 
     detector: str
     embedder: str
-    color: Color | None
+    pictures: Pictures
 
-    def detect(
-        self,
-        image: ImageLike,
-        *,
-        model: str | None,
-        version: Version | None,
-        score_threshold: float | None,
-        max_faces: int | None,
-        color: Color | None,
-    ) -> pb.DetectRequest:
-        """The request of one Detect call; errors as in `write_image`."""
+    def detect(self, image: ImageLike, options: DetectOptions) -> Call[DetectResult]:
+        """One Detect call; errors as in `write_image`."""
         request = pb.DetectRequest(
-            model_name=_model(model, self.detector),
-            model_version=_version(version),
-            options=_detect_options(score_threshold, max_faces),
+            model_name=self.name(options.get("model"), self.detector),
+            model_version=version_text(options.get("version")),
+            options=detect_options(options),
         )
-        write_image(image, color or self.color, request.image)
-        return request
+        self._pictures(options).write(image, request.image)
+        return _call("Detect", request, parse_detect, options)
 
-    def embed(
-        self,
-        image: ImageLike,
-        face: FaceLike,
-        *,
-        model: str | None,
-        version: Version | None,
-        color: Color | None,
-    ) -> pb.EmbedRequest:
-        """The request of one Embed call; errors as in `write_image`, and ValueError for unusable faces."""
-        request = pb.EmbedRequest(
-            model_name=_model(model, self.embedder),
-            model_version=_version(version),
-            faces=_landmarks_messages(face),
+    def embed(self, image: ImageLike, face: FaceLike, options: EmbedOptions) -> Call[EmbedResult]:
+        """One Embed call; errors as in `write_image`, and ValueError for unusable faces."""
+        request = self._embed(options)
+        finder = options.get("finder")
+        if finder is not None and face is not None:
+            raise ValueError("face and finder exclude each other: the finder finds the faces")
+        request.faces.extend(landmarks_messages(face))
+        if finder is not None:
+            request.finder.CopyFrom(self.finder(finder))
+        self._pictures(options).write(image, request.image)
+        return _call("Embed", request, parse_embed, options)
+
+    def embed_crops(self, crops: Sequence[ImageLike], options: EmbedOptions) -> Call[EmbedResult]:
+        """One Embed call of several aligned crops; errors as in `write_image`."""
+        if not len(crops):
+            raise ValueError("crops is empty: at least one is wanted")
+        request, pictures = self._embed(options), self._pictures(options)
+        for crop in crops:
+            pictures.write(crop, request.crops.add())
+        return _call("Embed", request, parse_embed, options)
+
+    def analyze(self, image: ImageLike, options: EmbedOptions) -> Call[AnalyzeResult]:
+        """One Analyze call; errors as in `write_image`."""
+        request = pb.AnalyzeRequest(
+            finder=self.finder(options.get("finder")),
+            embedder_name=self.name(options.get("model"), self.embedder),
+            embedder_version=version_text(options.get("version")),
+            normalize=options.get("normalize"),
         )
-        write_image(image, color or self.color, request.image)
-        return request
+        self._pictures(options).write(image, request.image)
+        return _call("Analyze", request, parse_analyze, options)
 
-    def stream_detect(
-        self,
-        *,
-        model: str | None,
-        version: Version | None,
-        score_threshold: float | None,
-        max_faces: int | None,
-        color: Color | None,
-    ) -> StreamMessages[ImageLike, pb.StreamDetectRequest, pb.StreamDetectResponse, DetectResult]:
-        """The messages of a StreamDetect call."""
-        options = pb.StreamDetectOptions(
-            model_name=_model(model, self.detector),
-            model_version=_version(version),
-            options=_detect_options(score_threshold, max_faces),
+    def compare(self, first: Compared, second: Compared, options: CompareOptions) -> Call[CompareResult]:
+        """One Compare call; errors as in `write_image`, and ValueError for unusable faces and vectors."""
+        request = pb.CompareRequest(
+            finder=self.finder(options.get("finder")),
+            embedder_name=self.name(options.get("model"), self.embedder),
+            embedder_version=version_text(options.get("version")),
         )
+        pictures = self._pictures(options)
+        _write_compared(first, pictures, request.first)
+        _write_compared(second, pictures, request.second)
+        return _call("Compare", request, parse_compare, options)
 
-        def frame(frame_id: int, image: ImageLike) -> pb.StreamDetectRequest:
-            request = pb.StreamDetectRequest()
-            _write_frame(request.frame, frame_id, image, color or self.color)
-            return request
-
-        return StreamMessages(
-            opening=pb.StreamDetectRequest(options=options),
-            frame=frame,
-            parse=lambda response: _frame_result(response, lambda: parse_detect(response.result)),
-            image=lambda item: item,
-        )
-
-    def stream_embed(
-        self, *, model: str | None, version: Version | None, color: Color | None
-    ) -> StreamMessages[
-        tuple[ImageLike, FaceLike], pb.StreamEmbedRequest, pb.StreamEmbedResponse, EmbedResult
-    ]:
-        """The messages of a StreamEmbed call."""
-        options = pb.StreamEmbedOptions(
-            model_name=_model(model, self.embedder), model_version=_version(version)
-        )
-
-        def frame(frame_id: int, item: tuple[ImageLike, FaceLike]) -> pb.StreamEmbedRequest:
-            image, face = item
-            request = pb.StreamEmbedRequest()
-            request.frame.faces.extend(_landmarks_messages(face))
-            _write_frame(request.frame, frame_id, image, color or self.color)
-            return request
-
-        return StreamMessages(
-            opening=pb.StreamEmbedRequest(options=options),
-            frame=frame,
-            parse=lambda response: _frame_result(response, lambda: parse_embed(response.result)),
-            image=lambda item: item[0],
+    def finder(self, finder: Finder | str | None) -> pb.FaceFinder:
+        """Who finds the faces; the client's detector unless said otherwise."""
+        chosen = finder if isinstance(finder, Finder) else Finder(finder)
+        return pb.FaceFinder(
+            model_name=self.name(chosen.model, self.detector),
+            model_version=version_text(chosen.version),
+            options=detect_options(
+                {"score_threshold": chosen.score_threshold, "max_faces": chosen.max_faces}
+            ),
         )
 
+    @staticmethod
+    def name(model: str | None, default: str) -> str:
+        """A call's model, else the client's."""
+        return default if model is None else model
 
-def parse_detect(response: pb.DetectResponse) -> DetectResult:
-    """The result in a Detect response."""
-    return DetectResult(
-        faces=[_face(face) for face in response.faces],
-        model=response.model.name,
-        version=response.model.version,
-        image_width=response.image_width,
-        image_height=response.image_height,
-        timing=_timing(response.timing),
-    )
+    def _embed(self, options: EmbedOptions) -> pb.EmbedRequest:
+        return pb.EmbedRequest(
+            model_name=self.name(options.get("model"), self.embedder),
+            model_version=version_text(options.get("version")),
+            normalize=options.get("normalize"),
+        )
 
-
-def parse_embed(response: pb.EmbedResponse) -> EmbedResult:
-    """The result in an Embed response; float32 [n,D], [0,0] if it holds none."""
-    rows = [np.array(embedding.values, dtype=np.float32) for embedding in response.embeddings]
-    return EmbedResult(
-        embeddings=np.stack(rows) if rows else np.empty((0, 0), np.float32),
-        model=response.model.name,
-        version=response.model.version,
-        timing=_timing(response.timing),
-    )
+    def _pictures(self, options: CallOptions) -> Pictures:
+        color = options.get("color")
+        return self.pictures if color is None else replace(self.pictures, color=color)
 
 
-def _model(model: str | None, default: str) -> str:
-    return default if model is None else model
-
-
-def _version(version: Version | None) -> str:
+def version_text(version: Version | None) -> str:
+    """A version as it is on the wire, where empty leaves it to the server."""
     return "" if version is None else str(version)
 
 
-def _detect_options(score_threshold: float | None, max_faces: int | None) -> pb.DetectOptions:
+def detect_options(options: DetectOptions | StreamOptions) -> pb.DetectOptions:
+    """What is wanted of a detector.
+
+    Raises:
+        ValueError: a limit of no faces, which on the wire would be the model's own.
+    """
+    max_faces = options.get("max_faces")
     if max_faces is not None and max_faces < 1:
         raise ValueError(f"max_faces is {max_faces}: at least 1 is wanted, or None for the model's own limit")
-    return pb.DetectOptions(score_threshold=score_threshold, max_faces=max_faces or 0)
+    return pb.DetectOptions(
+        score_threshold=options.get("score_threshold"),
+        max_faces=max_faces or 0,
+        boxes_only=options.get("boxes_only", False),
+    )
 
 
-def _landmarks_messages(face: FaceLike) -> list[pb.FaceLandmarks]:
+def landmarks_messages(face: FaceLike) -> list[pb.FaceLandmarks]:
     """One message a face; an empty list, on the wire, says that the image is an aligned crop."""
     if face is None:
         return []
@@ -199,36 +178,19 @@ def _landmarks_message(face: Face | Landmarks) -> pb.FaceLandmarks:
     return pb.FaceLandmarks(points=[pb.Point(x=x, y=y) for x, y in landmarks.tolist()])
 
 
-def _write_frame(out: pb.Frame, frame_id: int, image: ImageLike, color: Color | None) -> None:
-    out.frame_id = frame_id
-    out.capture_time_us = time.time_ns() // 1000
-    write_image(image, color, out.image)
+def _write_compared(compared: Compared, pictures: Pictures, out: pb.ComparedFace) -> None:
+    if isinstance(compared, np.ndarray) and np.issubdtype(compared.dtype, np.floating):
+        if compared.ndim != 1 or not compared.size:
+            raise ValueError(f"a vector to compare has shape {list(compared.shape)}: [D] is wanted")
+        out.embedding.values.extend(compared.tolist())
+    elif isinstance(compared, Crop):
+        pictures.write(compared.image, out.crop)
+    elif isinstance(compared, FaceIn):
+        out.landmarks.CopyFrom(_landmarks_message(compared.face))
+        pictures.write(compared.image, out.image)
+    else:
+        pictures.write(compared, out.image)  # type: ignore[arg-type]  # mypy sees no dtype: a vector goes above
 
 
-def _frame_result(response: ResponseT, parse: Callable[[], ResultT]) -> FrameResult[ResultT]:
-    result: ResultT | None = None
-    error: NaiadError | None = None
-    if response.WhichOneof("outcome") == "result":
-        result = parse()
-    else:  # a response without an outcome is an error without words
-        error = from_number(response.error.code, response.error.message)
-    return FrameResult(response.frame_id, response.capture_time_us, result, error)
-
-
-def _face(face: pb.Face) -> Face:
-    box = Box(face.box.x1, face.box.y1, face.box.x2, face.box.y2)
-    points = [(point.x, point.y) for point in face.landmarks]
-    landmarks = np.array(points, np.float32) if points else None
-    return Face(box, face.score, landmarks, face.label if face.HasField("label") else None)
-
-
-def _timing(timing: pb.Timing) -> Timing:
-    return Timing(
-        decode_us=timing.decode_us,
-        preprocess_us=timing.preprocess_us,
-        queue_us=timing.queue_us,
-        infer_us=timing.infer_us,
-        postprocess_us=timing.postprocess_us,
-        total_us=timing.total_us,
-        batch_size=timing.batch_size,
-    )
+def _call(method: str, request: Any, parse: Callable[[Any], ResultT], options: CallOptions) -> Call[ResultT]:
+    return Call(method, request, parse, options.get("timeout"), options.get("retries"))

@@ -2,3 +2,10 @@
 
 Import them as `from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc`.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DESCRIPTOR_SET = Path(__file__).with_name("naiad") / "vision" / "v1" / "vision.binpb"
+"""The contract with its comments as a FileDescriptorSet, which protoc, buf and grpcurl take in place of .proto."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from naiad.cli.check_json import to_json
+from naiad.cli.check_proposals import proposals_text
 from naiad.cli.check_text import plain_text, print_terminal, printable
 from naiad.config.server_config import ServerConfig, environment_name, flag_name, server_config
 
@@ -55,6 +56,14 @@ def check(
         OutputFormat, typer.Option("--format", help="Text to read, or JSON for programs.")
     ] = OutputFormat.TEXT,
     *,
+    propose: Annotated[
+        bool,
+        typer.Option(
+            "--propose",
+            help="Write only what models without naiad. parameters could be declared as, as text for their "
+            "configs.",
+        ),
+    ] = False,
     model_config_name: Annotated[str | None, setting("model_config_name", "NAME")] = None,
     disable_auto_complete_config: Annotated[
         str | None, setting("disable_auto_complete_config", "true|false")
@@ -76,7 +85,10 @@ def check(
     )
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
     inspection = _inspect(_settings(repository, flags))
-    _write(inspection, output)
+    if propose and output is OutputFormat.TEXT:
+        typer.echo(proposals_text(inspection), nl=False)
+    else:
+        _write(inspection, output)
     if not inspection.ok:
         raise typer.Exit(1)
 

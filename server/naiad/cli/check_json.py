@@ -8,6 +8,7 @@
 | repositories | list of `RepositoryReport`: path, models, problem or null, notes |
 | models | list of `ModelReport`, sorted by name, each with `ok`, a problem or null, and its versions |
 | models[].versions[] | `VersionReport`: `plan` if it would be loaded, else `problem` and what the graph has |
+| …plan.proposals[] | `Proposal`: what the model could be declared as, and `config`, the text for it |
 | …problem | `stage` (a value of `Stage`), `reason`, `advice` |
 
 Shapes are lists of numbers in which -1 is any size; enums are their values; paths are text.
@@ -22,6 +23,7 @@ from enum import Enum
 from typing import Any
 
 from naiad.lifecycle.inspection import Inspection, ModelReport
+from naiad.vision.recognise import Proposal
 
 FORMAT = 1
 
@@ -36,7 +38,9 @@ def plain(value: Any) -> Any:
     """A report for `json.dumps`: dataclasses to objects, tuples to lists, enums to their values."""
     if is_dataclass(value):
         content = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-        return {"name": value.name, "ok": value.ok} | content if isinstance(value, ModelReport) else content
+        if isinstance(value, ModelReport):
+            return {"name": value.name, "ok": value.ok} | content
+        return content | {"config": value.config} if isinstance(value, Proposal) else content
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         VersionPlan,
         VersionReport,
     )
+    from naiad.vision.recognise import Proposal
 
 MAX_ROWS = 24
 """A row names this many tensors, sentences or versions; `--format json` has them all."""
@@ -194,6 +195,7 @@ def _plan_rows(plan: VersionPlan, model: ModelReport) -> tuple[Row, ...]:
         ("runs on", [", then ".join(plan.execution_providers)]),
         ("fallback", plan.fallbacks),
         ("vision", _vision_lines(plan.vision)),
+        ("could be", _proposal_lines(plan.proposals)),
         ("not honoured", plan.warnings),
         ("note", plan.notes),
     )
@@ -259,7 +261,20 @@ def _vision_lines(vision: VisionConfig | None) -> list[str]:
         embed = vision.embed
         length = "of length 1" if embed.normalize else "as the model gives it"
         lines.append(f"embed: alignment {embed.alignment.value}, vector '{embed.tensor}' {length}")
+    if vision.accepts_encoded:
+        lines.append(encoded_text(vision.input.tensor))
     return [*lines, _picture_text(vision.input)]
+
+
+def encoded_text(tensor: str) -> str:
+    """What is said of a model that accepts image files in place of that input's numbers."""
+    return f"takes whole image files as BYTES of '{tensor}' too, from any Triton client"
+
+
+def _proposal_lines(proposals: Sequence[Proposal]) -> list[str]:
+    """The families that a model without vision settings may be of, and where its config's text is told."""
+    lines = [f"{entry.family} ({entry.certainty.value}): {entry.evidence}" for entry in proposals]
+    return [*lines, "the parameters for its config: naiad check --propose"] if lines else []
 
 
 def _picture_text(picture: InputConfig) -> str:

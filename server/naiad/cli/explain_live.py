@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from naiad.config.domain import to_model_config
 from naiad.config.model_config import InstanceKind
+from naiad.config.vision_parameters import ACCEPTS, ENCODED
 from naiad.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from naiad.runtime.buckets import batch_buckets
 from naiad.scheduling.explain import MEANINGS, explain_scheduling
@@ -63,6 +64,8 @@ class LiveVersion:
     instances: tuple[str, ...]
     scheduling: SchedulingReport
     batch_buckets: tuple[int, ...] = ()
+    encoded_input: str = ""
+    """The input that may be image files; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def _version(stub: Any, counted: Any, reasons: Mapping[str, Mapping[str, int]]) 
         instances=tuple(map(_group_text, config.config.instance_group)),
         scheduling=explain_scheduling(told),
         batch_buckets=batch_buckets(told, on_gpu=on_gpu).sizes,
+        encoded_input=told.inputs[0].name if told.parameters.get(ACCEPTS) == ENCODED else "",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.cli.check_text import Block, instances_text, make_rows, printable, tensor_text
+from naiad.cli.check_text import Block, encoded_text, instances_text, make_rows, printable, tensor_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +40,7 @@ def live_block(model: LiveModel, version: LiveVersion) -> Block:
         f"{printable(model.name)}, version {version.version}, at {printable(model.url)}",
         ok=True,
         rows=make_rows(
+            ("images", [encoded_text(version.encoded_input)] if version.encoded_input else []),
             *_scheduling(version.scheduling, None),
             ("filled up", _buckets(version.batch_buckets)),
             ("instances", version.instances),
@@ -60,6 +61,8 @@ def _planned(plan: VersionPlan, max_queue_size: int) -> Iterator[Pair]:
     batched = plan.batching.max_batch_size > 0
     yield "inputs", [tensor_text(tensor, batched=batched) for tensor in plan.inputs]
     yield "outputs", [tensor_text(tensor, batched=batched) for tensor in plan.outputs]
+    if plan.vision is not None and plan.vision.accepts_encoded:
+        yield "images", [encoded_text(plan.vision.input.tensor)]
     if plan.scheduling is not None:
         yield from _scheduling(plan.scheduling, max_queue_size)
     yield "filled up", _buckets(plan.batch_buckets)

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from naiad import __version__
 from naiad.cli.check import check
 from naiad.cli.demo import demo
+from naiad.cli.detect import detect, embed, video
 from naiad.cli.explain import explain
 from naiad.cli.health import run as run_health
 from naiad.cli.serve import SERVE_CONTEXT, serve
@@ -35,6 +36,9 @@ app = typer.Typer(
 app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
 app.command(cls=PlainHelp)(check)
 app.command(cls=PlainHelp)(explain)
+app.command(cls=PlainHelp)(detect)
+app.command(cls=PlainHelp)(embed)
+app.command(cls=PlainHelp)(video)
 app.add_typer(demo, name="demo")
 app.add_typer(tensorrt, name="tensorrt")
 

@@ -46,7 +46,9 @@ def read_model_config(model_dir: Path, *, auto_complete: bool = True) -> ModelCo
     return config
 
 
-def parse_model_config(model_dir: Path, *, auto_complete: bool = True, variant: str = "") -> ModelConfig:
+def parse_model_config(
+    model_dir: Path, *, auto_complete: bool = True, variant: str = "", any_backend: bool = False
+) -> ModelConfig:
     """The config as Triton accepts it when it looks at the repository, before it tries to load the model.
 
     Triton hides an error of this stage behind `failed to load 'X', failed to poll from model repository`
@@ -56,14 +58,16 @@ def parse_model_config(model_dir: Path, *, auto_complete: bool = True, variant: 
         model_dir: the model's folder in the repository; its name is the model's name.
         auto_complete: whether a model without a config file is legal.
         variant: `configs/VARIANT.pbtxt` is read in place of `config.pbtxt` if there is such a file.
+        any_backend: whether it is all the same whose model it is, because another server runs it.
 
     Raises:
         InvalidArgumentError: the file or a value in it is wrong; syntax errors name line and column.
         UnsupportedError: a label file lies outside the model's folder.
     """
-    return config_from_message(
-        read_file(config_file(model_dir, variant), missing_ok=auto_complete), model_dir
-    )
+    message = read_file(config_file(model_dir, variant), missing_ok=auto_complete)
+    if any_backend and not (message.backend or message.platform or message.default_model_filename):
+        message.backend = ONNX_BACKEND
+    return config_from_message(message, model_dir)
 
 
 def config_file(model_dir: Path, variant: str = "") -> Path:
@@ -103,15 +107,19 @@ def config_from_message(message: Message, model_dir: Path) -> ModelConfig:
     return replace(config, warnings=(*warnings, *list_unread(config.parameters)), folder=model_dir)
 
 
-def check_loadable(config: ModelConfig) -> None:
+def check_loadable(config: ModelConfig, *, any_backend: bool = False) -> None:
     """Check what Triton finds out only when it loads the model, graph and devices aside.
+
+    Args:
+        config: as it was parsed.
+        any_backend: as in `parse_model_config`.
 
     Raises:
         InvalidArgumentError: another backend's model, or a wrong instance group or parameter.
         UnsupportedError: the config asks for what would be served wrongly here.
     """
     check_refused(config.message)
-    if config.backend != ONNX_BACKEND and config.ensemble is None:
+    if config.backend != ONNX_BACKEND and config.ensemble is None and not any_backend:
         raise InvalidArgumentError(
             f"unable to find backend library for backend '{config.backend}', "
             "try specifying runtime on the model configuration."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from naiad.config.settings.engine import EngineSettings
 from naiad.config.settings.grpc import GrpcConnectionSettings, GrpcSettings, GrpcTlsSettings
 from naiad.config.settings.http import HttpSettings
 from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
@@ -42,6 +43,7 @@ class ServerConfig(
     GrpcTlsSettings,
     GrpcSettings,
     HttpSettings,
+    EngineSettings,
     RepositorySettings,
     ServerSettings,
 ):

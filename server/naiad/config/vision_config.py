@@ -4,6 +4,7 @@
 |---|---|---|
 | naiad.task | detect, embed | required for the vision service |
 | naiad.head | the name of a family of models (detect only) | required for detect |
+| naiad.accepts | tensor, encoded: whole image files as BYTES, too | tensor |
 | naiad.input.resize | letterbox, letterbox_center, stretch, crop, none | letterbox |
 | naiad.input.pad | 0..255, the border's value (letterboxes and none) | 0 |
 | naiad.input.size | WIDTHxHEIGHT | the input's own fixed width and height |
@@ -121,9 +122,13 @@ class EmbedConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The whole `naiad.` block of one model; exactly one of `detect` and `embed` is set."""
+    """The whole `naiad.` block of one model; exactly one of `detect` and `embed` is set.
+
+    `accepts_encoded` says that Triton's own calls may bring whole image files in place of numbers.
+    """
 
     task: Task
     input: InputConfig
     detect: DetectConfig | None = None
     embed: EmbedConfig | None = None
+    accepts_encoded: bool = False

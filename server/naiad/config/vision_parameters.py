@@ -65,13 +65,17 @@ DETECT_KEYS = (
     "naiad.input.reduced_decode",  # an embedder's crops need every pixel
 )
 EMBED_KEYS = ("naiad.embed.alignment", "naiad.embed.normalize", "naiad.embed.output")
-KEYS = ("naiad.task", *INPUT_KEYS, *DETECT_KEYS, *EMBED_KEYS)
+ACCEPTS = "naiad.accepts"
+ENCODED = "encoded"
+KEYS = ("naiad.task", ACCEPTS, *INPUT_KEYS, *DETECT_KEYS, *EMBED_KEYS)
 """Every key that a vision model may have; any other one under `naiad.` is an error, save the runtime's own
 (`RUNTIME_KEYS`) and what the server itself reports."""
 
 MAX_SIDE = 16_384
 MAX_FACES = 100_000
 MAX_PIXEL = 255
+OUTPUT_PREFIX = "naiad_"
+"""What the outputs begin with that the server adds to those of a graph."""
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -101,9 +105,11 @@ def read_vision_config(config: ModelConfig, *, layout_hint: Layout | None = None
     task = _choice(values, "naiad.task", Task)
     _check_belongs(values, task)
     vision_input = _read_input(values, config, layout_hint)
+    encoded = _accepts_encoded(values, config)
     if task is Task.DETECT:
-        return VisionConfig(task, vision_input, detect=_read_detect(values))
-    return VisionConfig(task, vision_input, embed=_read_embed(values, config.outputs, vision_input))
+        return VisionConfig(task, vision_input, detect=_read_detect(values), accepts_encoded=encoded)
+    embed = _read_embed(values, config.outputs, vision_input)
+    return VisionConfig(task, vision_input, embed=embed, accepts_encoded=encoded)
 
 
 def _check_keys(values: Mapping[str, str]) -> None:
@@ -119,6 +125,24 @@ def _check_belongs(values: Mapping[str, str], task: Task) -> None:
     for key in EMBED_KEYS if task is Task.DETECT else DETECT_KEYS:
         if key in values:
             raise InvalidArgumentError(f"{key} has no meaning when naiad.task is {task.value}: remove it")
+
+
+def _accepts_encoded(values: Mapping[str, str], config: ModelConfig) -> bool:
+    value = values.get(ACCEPTS, "tensor")
+    if value not in {"tensor", ENCODED}:
+        raise _bad(ACCEPTS, value, "tensor or encoded")
+    if value == "tensor":
+        return False
+    if config.sequence_batching is not None:
+        # Pictures are decoded side by side, and a sequence must be seen in its order.
+        raise InvalidArgumentError(f"{ACCEPTS} is 'encoded' beside sequence_batching: remove one of the two")
+    for output in config.outputs:
+        if output.name.startswith(OUTPUT_PREFIX):
+            raise InvalidArgumentError(
+                f"{ACCEPTS} is 'encoded' and output '{output.name}' begins with '{OUTPUT_PREFIX}', as "
+                "what is added for encoded images does: rename it"
+            )
+    return True
 
 
 def _read_input(values: Mapping[str, str], config: ModelConfig, layout_hint: Layout | None) -> InputConfig:

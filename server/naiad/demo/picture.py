@@ -60,7 +60,7 @@ def save(path: Path, picture: Picture) -> None:
 
 
 def with_faces(picture: Picture, faces: Sequence[Face], width: int, color: Color = ACCENT) -> Picture:
-    """A copy, `width` pixels wide, with each face's box, landmarks and score."""
+    """A copy, `width` pixels wide, with each face's box, landmarks, track and score."""
     zoom = width / picture.shape[1]
     height = round(picture.shape[0] * zoom)
     drawn: Picture = cv2.resize(
@@ -113,7 +113,8 @@ def _draw_face(drawn: Picture, face: Face, zoom: float, color: Color, size: floa
         if dot > _LEAST_RING:
             cv2.circle(drawn, center, round(dot), _DARK, -1, cv2.LINE_AA)
         cv2.circle(drawn, center, round(0.75 * dot), _LANDMARKS, -1, cv2.LINE_AA)
-    _tag(drawn, f"{face.score:.3f}", (left, top), color, size)
+    number = "" if face.track_id is None else f"#{face.track_id} "
+    _tag(drawn, f"{number}{face.score:.3f}", (left, top), color, size)
 
 
 def _tag(drawn: Picture, text: str, corner: tuple[int, int], color: Color, size: float) -> None:

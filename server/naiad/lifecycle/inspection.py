@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from naiad.config.vision_config import VisionConfig
     from naiad.core.tensors import TensorSpec
     from naiad.scheduling.explain import SchedulingReport
+    from naiad.vision.recognise import Proposal
 
 
 class Stage(Enum):
@@ -114,7 +115,8 @@ class VersionPlan:
     `completed` names the config fields that were taken from the graph, `unserved_outputs` the graph's outputs
     that the config leaves out. `fallbacks` say which execution provider was asked for and is not used,
     `notes` what was done to the graph and decided about instances. `batch_buckets` are the sizes that batches
-    are filled up to, empty where they run as they are.
+    are filled up to, empty where they run as they are. `proposals` say what a model without `naiad.`
+    parameters could be declared as, the surest first.
     """
 
     inputs: tuple[TensorReport, ...]
@@ -130,6 +132,7 @@ class VersionPlan:
     notes: tuple[str, ...]
     scheduling: SchedulingReport | None = None
     batch_buckets: tuple[int, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from naiad.lifecycle.inspection import (
     VersionReport,
 )
 from naiad.lifecycle.loading import check_gpus, class_labels, vision_model
+from naiad.lifecycle.proposals import propose
 from naiad.lifecycle.version_plan import plan_version
 from naiad.repository.layout import find_folder, level_hint, model_file, scan
 from naiad.repository.version_policy import select_versions
@@ -187,7 +189,8 @@ class Inspector:
         )
         self._check_beside_the_graph(facts, inspected.config)
         self._completed.setdefault(config.name, {})[version] = inspected.config
-        return plan_version(config, inspected, optional=facts.optional)
+        plan = plan_version(config, inspected, optional=facts.optional)
+        return replace(plan, proposals=propose(inspected.config, facts.file))
 
     @staticmethod
     def _check_beside_the_graph(facts: Facts, completed: ModelConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,43 +10,27 @@ from naiad.config.complete import complete_ensemble_config, complete_model_confi
 from naiad.config.message_view import RUNTIME_PREFIX, with_instances
 from naiad.config.model_config import InstanceKind
 from naiad.config.reader import check_loadable, parse_config_override, parse_model_config
-from naiad.config.vision_config import Task
 from naiad.core.errors import InvalidArgumentError
+from naiad.lifecycle.loaded import LoadedModel, VisionModel, vision_model
 from naiad.repository.labels import read_labels
 from naiad.repository.layout import model_file
 from naiad.runtime.allocator import release_freed_memory
 from naiad.runtime.loaded import nothing_to_run
 from naiad.runtime.loader import load_version
-from naiad.vision.detector import Detector
-from naiad.vision.embedder import Embedder
+from naiad.runtime.remote.loader import load_remote_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from naiad.config.model_config import ModelConfig
     from naiad.repository.layout import ModelFolder
     from naiad.runtime.loaded import LoadedVersion
     from naiad.runtime.ort_environment import OrtEnvironment
     from naiad.runtime.profiling import Profiles
+    from naiad.runtime.remote.loader import RemoteEngine
     from naiad.runtime.tensorrt.service import EngineService
     from naiad.runtime.threads import CpuBudget
     from naiad.runtime.tuning_process import LayoutTuner
 
-
-VisionModel = Detector | Embedder
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A loaded version.
-
-    `vision` is what its images go through if its config has a `naiad.task`, `labels` the names of the classes
-    of each output that has a label file.
-    """
-
-    version: LoadedVersion
-    vision: VisionModel | None
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+__all__ = ["LoadedModel", "RepositoryLoader", "VisionModel", "check_gpus", "class_labels", "vision_model"]
 
 
 class RepositoryLoader:
@@ -63,6 +47,7 @@ class RepositoryLoader:
         tuner: LayoutTuner | None = None,
         engines: EngineService | None = None,
         profiles: Profiles | None = None,
+        remote: RemoteEngine | None = None,
     ) -> None:
         """Create a loader.
 
@@ -75,6 +60,7 @@ class RepositoryLoader:
             tuner: measures how many instances are best on the CPU; None leaves it at the rule.
             engines: builds TensorRT's; None leaves all to CUDA.
             profiles: of which models the engine writes profiles; None for none.
+            remote: runs the models in place of ONNX Runtime; None for ONNX Runtime.
         """
         self._environment = environment
         self._budget = budget
@@ -84,6 +70,7 @@ class RepositoryLoader:
         self._tuner = tuner
         self._engines = engines
         self._profiles = profiles
+        self._remote = remote
 
     def read_config(self, folder: ModelFolder, override: str | None = None) -> ModelConfig:
         """The model's config, not yet completed from a graph.
@@ -98,7 +85,12 @@ class RepositoryLoader:
         """
         if override is not None:
             return parse_config_override(override, folder.path)
-        return parse_model_config(folder.path, auto_complete=self._auto_complete, variant=self._config_name)
+        return parse_model_config(
+            folder.path,
+            auto_complete=self._auto_complete,
+            variant=self._config_name,
+            any_backend=self._remote is not None,
+        )
 
     def load(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedModel:
         """Warm sessions of one version and its completed config.
@@ -106,19 +98,31 @@ class RepositoryLoader:
         Raises:
             NaiadError: the file, the graph or the config is wrong, and how.
         """
-        check_loadable(config)
+        check_loadable(config, any_backend=self._remote is not None)
         if config.ensemble is not None:
             completed = complete_ensemble_config(config)
             labels = class_labels(folder, completed)
             return LoadedModel(nothing_to_run(completed), vision_model(completed), labels)
-        check_gpus(config, self._environment.gpu_count)
+        loaded = self._run(folder, version, config)
+        try:
+            labels = class_labels(folder, loaded.config)
+            return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
+        except BaseException:
+            loaded.close()
+            raise
+
+    def _run(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedVersion:
+        """What runs the version: this process, or the engine that is in its place."""
         complete = partial(
             complete_model_config,
             default_max_batch_size=self._default_max_batch_size,
             auto_complete=self._auto_complete,
         )
+        if self._remote is not None:
+            return load_remote_version(config, version, engine=self._remote, complete=complete)
+        check_gpus(config, self._environment.gpu_count)
         try:
-            loaded = load_version(
+            return load_version(
                 model_file(folder, version, config),
                 config,
                 environment=self._environment,
@@ -131,12 +135,6 @@ class RepositoryLoader:
         finally:
             # Reading and optimising a graph takes half of its weights' size once more, and frees it here.
             release_freed_memory()
-        try:
-            labels = class_labels(folder, loaded.config)
-            return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
-        except BaseException:
-            loaded.close()
-            raise
 
 
 def check_gpus(config: ModelConfig, gpu_count: int) -> None:
@@ -176,15 +174,3 @@ def _with_runtime(loaded: LoadedVersion) -> LoadedVersion:
         parameters[RUNTIME_PREFIX + "fallbacks"] = "; ".join(loaded.fallbacks)
     message = with_instances(config.message, config.instance_groups, parameters)
     return replace(loaded, config=replace(config, message=message))
-
-
-def vision_model(config: ModelConfig) -> VisionModel | None:
-    """What images for a model go through, or None if its config declares no `naiad.task`.
-
-    Raises:
-        InvalidArgumentError: the parameters do not suit the model's inputs and outputs; names the key.
-    """
-    if config.vision is None:
-        return None
-    kind = Detector if config.vision.task is Task.DETECT else Embedder
-    return kind(config.vision, config.inputs, config.outputs)

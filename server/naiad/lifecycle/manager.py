@@ -78,6 +78,7 @@ class ModelManager(ModelRegistry):
         admission_control: bool = True,
         max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
         parts: SharedParts | None = None,
+        find_versions: Callable[[str], Sequence[int]] | None = None,
     ) -> None:
         """Create an empty manager.
 
@@ -94,6 +95,7 @@ class ModelManager(ModelRegistry):
             admission_control: refuse requests that would wait beyond their deadlines.
             max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
             parts: what the schedulers of all models share; by default nothing.
+            find_versions: the versions of a model whose folder has none, by its name; by default none.
         """
         super().__init__()
         self.mode = mode
@@ -102,7 +104,7 @@ class ModelManager(ModelRegistry):
         self._roots = tuple(roots)
         self._load_pool = ThreadPoolExecutor(load_threads, "naiad-load", initializer=name_thread)
         self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, "naiad-look", initializer=name_thread)
-        self._finder = SourceFinder(loader, roots)
+        self._finder = SourceFinder(loader, roots, find_versions=find_versions)
         self._works = ModelWorks()
         self._retirement = Retirement(self._tell, left=self._forget_guest)
         versions = VersionLoader(

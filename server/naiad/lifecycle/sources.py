@@ -5,7 +5,7 @@ Synchronous and as slow as the disk: it runs in a thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InvalidArgumentError
@@ -15,7 +15,7 @@ from naiad.repository.override import OverrideFolder
 from naiad.repository.stamps import read_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from naiad.lifecycle.control import LoadOverride
@@ -49,9 +49,22 @@ class Survey:
 class SourceFinder:
     """Looks into the model repositories."""
 
-    def __init__(self, loader: Loader, roots: Sequence[Path]) -> None:
-        """Create it over the repositories at `roots`; `loader` reads the configs."""
+    def __init__(
+        self,
+        loader: Loader,
+        roots: Sequence[Path],
+        *,
+        find_versions: Callable[[str], Sequence[int]] | None = None,
+    ) -> None:
+        """Create a finder.
+
+        Args:
+            loader: reads the configs.
+            roots: the model repositories.
+            find_versions: the versions of a model whose folder has none, by its name; None for none.
+        """
         self._loader = loader
+        self._find_versions = find_versions
         self._roots = tuple(roots)
 
     def find(
@@ -81,6 +94,8 @@ class SourceFinder:
             return None
         text = override.config if override else None
         config = self._loader.read_config(folder, text)
+        if not folder.versions and self._find_versions is not None:
+            folder = replace(folder, versions=tuple(sorted(self._find_versions(name))))
         return Source(folder, ModelView(folder.path, stamp, config, overridden=text is not None))
 
     def survey(self) -> Survey:

@@ -183,6 +183,11 @@ class ModelHandle:
         return self._serving.scheduler.defers
 
     @property
+    def instance_count(self) -> int:
+        """How many instances run its requests."""
+        return self._serving.instance_count
+
+    @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the classes of each output that has a label file, index 0 first."""
         return self._serving.labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import CancelledError, NaiadError
+from naiad.core.errors import CancelledError, NaiadError, UnavailableError
 from naiad.runtime.session import BatchSlots
 from naiad.scheduling.tensors import split
 
@@ -48,6 +48,11 @@ class Execution:
         """Whether the session's run was ended because nobody waited for it; there is nothing to try again."""
         return any(isinstance(outcome, CancelledError) for outcome in self.outcomes)
 
+    @property
+    def is_futile(self) -> bool:
+        """Whether its requests would end so alone too: it was ended on purpose, or the engine is away."""
+        return self.terminated or any(isinstance(outcome, UnavailableError) for outcome in self.outcomes)
+
 
 class Executor:
     """Runs batches of one instance. Used by the instance's thread alone."""
@@ -79,7 +84,7 @@ class Executor:
             self._session = session
             self._slots = session if isinstance(session, BatchSlots) else None
         whole = self._run(session, requests)
-        if len(requests) == 1 or not whole.failed or whole.terminated:
+        if len(requests) == 1 or not whole.failed or whole.is_futile:
             self._hand_out(whole, requests, left)
             return [whole]
         again = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from naiad.services.answer import is_heavy_response, make_answer
 from naiad.services.explain import explanation
@@ -11,10 +12,12 @@ from naiad.services.off_loop import off_loop
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from tritonclient.grpc import service_pb2 as pb
 
     from naiad.config.model_config import ModelConfig
+    from naiad.core.datatypes import DataType
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.answer import InferAnswer, Placements
@@ -22,7 +25,13 @@ if TYPE_CHECKING:
 
 
 class Admitted:
-    """A request that was accepted and is queued or runs. Leaving it releases what it holds."""
+    """A request that was accepted and is queued or runs. Leaving it releases what it holds.
+
+    `request` is None, and so is its future, where the model is asked later: see `AdmittedPictures`.
+    """
+
+    added_outputs: ClassVar[Mapping[str, DataType]] = MappingProxyType({})
+    """What the answer may hold beside the outputs of the config."""
 
     __slots__ = ("_explain", "_future", "_handle", "_message", "_placements", "_trace", "request")
 
@@ -31,10 +40,10 @@ class Admitted:
         message: pb.ModelInferRequest,
         handle: ModelHandle,
         placements: Placements,
-        future: asyncio.Future[InferResponse],
+        future: asyncio.Future[InferResponse] | None,
         trace: RequestTrace | None,
         *,
-        request: InferRequest,
+        request: InferRequest | None,
         explain: bool = False,
     ) -> None:
         self.request = request
@@ -49,7 +58,8 @@ class Admitted:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._future.cancel()
+        if self._future is not None:
+            self._future.cancel()
         self._placements.release()
         self._handle.release()
 
@@ -74,8 +84,13 @@ class Admitted:
         self._trace.finish(answer.response, None)
         return answer
 
+    async def _respond(self) -> InferResponse:
+        """Wait for the model."""
+        assert self._future is not None
+        return await self._future
+
     async def _answer(self) -> InferAnswer:
-        response = await self._future
+        response = await self._respond()
         make = partial(
             make_answer,
             response,
@@ -83,6 +98,7 @@ class Admitted:
             self._handle.config,
             self._placements,
             self._handle.labels,
+            added=self.added_outputs,
         )
         # What is written to shared memory is written when this is left, or its region could be gone.
         answer = await off_loop(make) if is_heavy_response(response, self._placements) else make()

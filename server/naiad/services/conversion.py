@@ -81,8 +81,15 @@ def _is_heavy(datatype: str, content: BoundContent) -> bool:
     return is_shared and size > HEAVY_SHARED_BYTES
 
 
-def check_declared(message: pb.ModelInferRequest, config: ModelConfig) -> tuple[str, ...] | None:
+def check_declared(
+    message: pb.ModelInferRequest, config: ModelConfig, *, added: Iterable[str] = ()
+) -> tuple[str, ...] | None:
     """Check what comes before the inputs' data is looked at: names given twice, outputs that are not there.
+
+    Args:
+        message: Triton's message.
+        config: the config of the version that will answer.
+        added: outputs that may be asked for beside the config's.
 
     Returns:
         The requested outputs, sorted; None for all.
@@ -90,12 +97,12 @@ def check_declared(message: pb.ModelInferRequest, config: ModelConfig) -> tuple[
     Raises:
         InvalidArgumentError: the first fault, in Triton's words.
     """
-    prefix = _prefix(message)
+    prefix = request_prefix(message)
     if len(message.inputs) > len(config.inputs) + MAX_QUOTED:
         # Before each of a million is looked at, which the loop has no time for.
         raise _wrong_count([tensor.name for tensor in message.inputs], config, prefix)
     _check_duplicates(message, prefix)
-    return _requested_outputs(message, config, prefix)
+    return _requested_outputs(message, config, prefix, added)
 
 
 def to_domain(
@@ -121,7 +128,7 @@ def to_domain(
         InvalidArgumentError: the first fault in Triton's order of checks, in Triton's words.
         InternalError: shared memory cannot be read.
     """
-    prefix = _prefix(message)
+    prefix = request_prefix(message)
     specs = _declared(message, config, prefix)
     batch_size = _batch_size(message, specs, config, prefix)
     for tensor, spec in zip(message.inputs, specs, strict=True):
@@ -160,7 +167,8 @@ def _array(
     return numeric_array(content, spec.datatype, shape, name=spec.name, model=model, prefix=prefix)
 
 
-def _prefix(message: pb.ModelInferRequest) -> str:
+def request_prefix(message: pb.ModelInferRequest) -> str:
+    """What many of Triton's refusals begin with: the request's id."""
     return f"[request id: {message.id or '<id_unknown>'}] "
 
 
@@ -173,11 +181,11 @@ def _check_duplicates(message: pb.ModelInferRequest, prefix: str) -> None:
 
 
 def _requested_outputs(
-    message: pb.ModelInferRequest, config: ModelConfig, prefix: str
+    message: pb.ModelInferRequest, config: ModelConfig, prefix: str, added: Iterable[str]
 ) -> tuple[str, ...] | None:
     if not message.outputs:
         return None
-    known = {output.name for output in config.outputs}
+    known = {output.name for output in config.outputs}.union(added)
     names: set[str] = set()
     for output in message.outputs:
         if output.name not in known:

@@ -23,7 +23,7 @@ from naiad.lifecycle.states import ReadyState
 from naiad.runtime.thread_names import name_thread
 from naiad.services.http.connection import Connection
 from naiad.services.http.settings import HttpSettings
-from naiad.telemetry.metrics import EngineView, ModelState, VersionState, VersionView
+from naiad.telemetry.metrics import EngineView, ModelState, RoomView, StreamsView, VersionState, VersionView
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.machine import MachineMeter
 from naiad.telemetry.metrics.naiad import naiad_families
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
+    from naiad.dataplane.frames.rooms import FrameRooms
     from naiad.lifecycle.manager import ModelManager
     from naiad.lifecycle.version import ServingVersion
     from naiad.telemetry.metrics import MetricsSettings, ServerView
@@ -61,8 +62,10 @@ _STOP_S = 1
 class ManagerView:
     """The model manager as `/metrics` sees it."""
 
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(self, manager: ModelManager, rooms: FrameRooms | None = None) -> None:
+        """Show a manager's models and, unless None, the streams of frames and their rooms."""
         self._manager = manager
+        self._rooms = rooms
 
     def versions(self) -> Iterator[VersionView]:
         """Every version that serves, by name and number."""
@@ -85,6 +88,18 @@ class ManagerView:
         """Every model that was asked for."""
         for model in self._manager.models():
             yield ModelState(model.name, model.load_failures, model.refused_change is not None)
+
+    def streams(self) -> Iterator[StreamsView]:
+        """Every model that a stream of frames was opened for, by name."""
+        if self._rooms is not None:
+            for model, counted in sorted(self._rooms.statistics.models.items()):
+                yield StreamsView(model, counted)
+
+    def rooms(self) -> Iterator[RoomView]:
+        """Every version that frames of streams were worked on by lately, by name and number."""
+        if self._rooms is not None:
+            for key, share in sorted(self._rooms):
+                yield RoomView(key.name, key.version, share.at_work, share.room)
 
 
 def _view(serving: ServingVersion, *, is_only: bool) -> VersionView:
@@ -207,6 +222,8 @@ class MetricsServer:
             versions,
             self._view.states(),
             self._view.models(),
+            streams=self._view.streams(),
+            rooms=self._view.rooms(),
             version=__version__,
             started_s=self._started_s,
         )

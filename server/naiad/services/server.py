@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from naiad.config.server_config import ServerConfig
     from naiad.dataplane import DataPlane
     from naiad.dataplane.faces import FacePlane
+    from naiad.dataplane.frames.rooms import FrameRooms
     from naiad.services.grpc_settings import GrpcSettings
     from naiad.services.triton import TritonService
 
@@ -38,6 +39,8 @@ class GrpcServer:
         dataplane: DataPlane,
         triton: TritonService,
         faces: FacePlane,
+        *,
+        rooms: FrameRooms,
     ) -> None:
         self._dataplane = dataplane
         self._calls = triton.calls
@@ -54,7 +57,7 @@ class GrpcServer:
                 stream_max_in_flight=config.stream_max_in_flight,
                 forward_pattern=settings.header_forward_pattern,
             ),
-            vision=VisionService(faces, config, self._calls),
+            vision=VisionService(faces, config, self._calls, rooms),
             health=self._health,
         )
 

@@ -16,9 +16,11 @@ from naiad.core.errors import InvalidArgumentError, UnavailableError, Unsupporte
 from naiad.lifecycle.control import LoadOverride
 from naiad.services import catalog, settings
 from naiad.services.admitted import Admitted
+from naiad.services.admitted_pictures import AdmittedPictures
 from naiad.services.answer import Placements
 from naiad.services.contents import bind_contents
 from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
+from naiad.services.encoded import is_encoded, read_encoded
 from naiad.services.off_loop import off_loop
 from naiad.services.parameters import read_parameters
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from naiad.dataplane import DataPlane
+    from naiad.dataplane.pictures import PicturePlane
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.answer import InferAnswer
     from naiad.services.calls import Calls
@@ -46,6 +49,7 @@ class TritonService:
         *,
         calls: Calls,
         regions: Regions,
+        pictures: PicturePlane,
         traces: TraceManager,
         logs: LogSettings,
         server_id: str,
@@ -57,6 +61,7 @@ class TritonService:
             dataplane: where requests are run.
             calls: the calls at work, counted by the front ends.
             regions: the registered shared memory.
+            pictures: decodes the image files that models accept in place of numbers.
             traces: which requests are traced.
             logs: what is logged.
             server_id: the server's name in its metadata.
@@ -66,6 +71,7 @@ class TritonService:
         self.regions = regions
         self._dataplane = dataplane
         self._manager = dataplane.manager
+        self._pictures = pictures
         self._traces = traces
         self._logs = logs
         self._server_id = server_id
@@ -254,6 +260,14 @@ class TritonService:
         try:
             config = handle.config
             parameters = read_parameters(message.parameters, forwarded)
+            if is_encoded(message, config):
+                asked = await read_encoded(
+                    message, data, config, parameters, self.regions, deadline_ns=deadline_ns
+                )
+                placements = Placements.of(message, self.regions)
+                return AdmittedPictures(
+                    message, handle, placements, trace, asked=asked, pictures=self._pictures
+                )
             outputs = check_declared(message, config)
             with ExitStack() as leases:
                 # Here and not in a thread: the regions belong to the loop.

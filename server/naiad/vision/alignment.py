@@ -91,7 +91,11 @@ def align(image: Pixels, landmarks: npt.ArrayLike, size: int = ARCFACE_SIZE) -> 
     Raises:
         InvalidArgumentError: as `similarity_transform`.
     """
-    matrix = similarity_transform(landmarks, size)
+    return warp(image, similarity_transform(landmarks, size), size)
+
+
+def warp(image: Pixels, matrix: npt.NDArray[np.float64], size: int) -> Pixels:
+    """The square crop of `size` pixels that a transform `[2, 3]` of the picture gives; see `align`."""
     crop: Pixels = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=0)
     return crop
 

@@ -93,7 +93,16 @@ class Preprocessor:
         Raises:
             InvalidArgumentError: the model takes one size only, is not to resize, and this is another.
         """
-        height, width = self._input_size(image)
+        return self._shape(*self._input_size(image))
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...] | None:
+        """The shape of every slot, without the batch dimension; None if it depends on the picture."""
+        if self._height is None or self._width is None:
+            return None
+        return self._shape(self._height, self._width)
+
+    def _shape(self, height: int, width: int) -> tuple[int, ...]:
         if self._config.layout is Layout.NCHW:
             return (*self._leading, self._channels, height, width)
         return (*self._leading, height, width, self._channels)

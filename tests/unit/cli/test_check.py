@@ -99,6 +99,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
     assert set(plan) == {
         *("inputs", "outputs", "completed", "unserved_outputs", "batching", "instances", "scheduling"),
         *("execution_providers", "fallbacks", "vision", "warnings", "notes", "batch_buckets"),
+        "proposals",
     }
     assert plan["inputs"] == [
         {
@@ -116,7 +117,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
     assert set(plan["instances"]) == {
         *("groups", "count", "intra_op_threads", "inter_op_threads", "active", "placement", "layout"),
     }
-    assert set(plan["vision"]) == {"task", "input", "detect", "embed"}
+    assert set(plan["vision"]) == {"task", "input", "detect", "embed", "accepts_encoded"}
     assert plan["vision"]["task"] == "embed"
     assert content["format"] == 1
 

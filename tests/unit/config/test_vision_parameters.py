@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from naiad.config.model_config import ModelConfig, TensorConfig
+from naiad.config.sequence_config import SequenceBatching
 from naiad.config.vision_config import (
     Alignment,
     ColorOrder,
@@ -127,6 +128,35 @@ def test_every_key_is_honoured() -> None:
     assert vision.embed == EmbedConfig(Alignment.NONE, normalize=True, tensor="b")
 
 
+def test_image_files_are_taken_only_where_the_config_says_so() -> None:
+    for base, dims in ((DETECT, (3, 480, 640)), (EMBED, (3, 112, 112))):
+        for parameters, expected in (
+            ({}, False),
+            ({"naiad.accepts": "tensor"}, False),
+            ({"naiad.accepts": "encoded"}, True),
+        ):
+            vision = _read(base | parameters, dims)
+            assert vision is not None
+            assert vision.accepts_encoded is expected
+
+
+def test_image_files_and_sequences_or_outputs_of_the_same_names_exclude_each_other() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"naiad\.accepts.* output 'naiad_boxes' begins with 'naiad_'"
+    ):
+        _read(DETECT | {"naiad.accepts": "encoded"}, outputs=("naiad_boxes",))
+    config = ModelConfig(
+        name="m",
+        max_batch_size=8,
+        inputs=(TensorConfig("x", DataType.FP32, (3, 4, 4)),),
+        outputs=(),
+        sequence_batching=SequenceBatching(),
+        parameters=DETECT | {"naiad.accepts": "encoded"},
+    )
+    with pytest.raises(InvalidArgumentError, match=r"naiad\.accepts is 'encoded' beside sequence_batching"):
+        read_vision_config(config)
+
+
 @pytest.mark.parametrize("head", KNOWN_HEADS)
 def test_each_known_head_is_accepted(head: str) -> None:
     vision = _read(DETECT | {"naiad.head": head})
@@ -193,6 +223,7 @@ def test_a_size_fixes_open_dims_and_open_dims_alone_mean_no_resize() -> None:
     ("parameters", "dims", "key", "value", "allowed"),
     [
         ({"naiad.task": "segment"}, (3, 4, 4), "naiad.task", "'segment'", "detect or embed"),
+        (DETECT | {"naiad.accepts": "jpeg"}, (3, 4, 4), "naiad.accepts", "'jpeg'", "tensor or encoded"),
         (DETECT | {"naiad.head": "scrdf"}, (3, 4, 4), "naiad.head", "'scrdf'", "retinaface, scrfd, "),
         ({"naiad.task": "detect"}, (3, 4, 4), "naiad.head", "missing", "retinaface, scrfd, "),
         (DETECT | {"naiad.input.resize": "fit"}, (3, 4, 4), "naiad.input.resize", "'fit'", "letterbox or"),

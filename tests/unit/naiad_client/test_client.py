@@ -65,6 +65,71 @@ async def test_an_aligned_crop_is_embedded_without_a_face(client: Either, servic
     assert len(service.requests[0].faces) == 0
 
 
+async def test_a_picture_is_analyzed(client: Either, service: FakeVisionService, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"x")
+    result = await call(client, "analyze", path, finder="yunet", model="mobilefacenet")
+    assert (result.detector, result.embedder, result.embedded) == ("yunet", "mobilefacenet", 2)
+    assert [face.embedding.tolist() for face in result.faces] == [[0.75], [0.5]]
+
+
+async def test_two_faces_are_compared(client: Either, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"x")
+    result = await call(client, "compare", path, np.array([0.0, 1.0]), model="mobilefacenet", version=2)
+    assert (result.similarity, result.model, result.version) == (0.5, "mobilefacenet", "2")
+    assert result.first is not None
+    assert result.second is None
+    np.testing.assert_array_equal(result.embeddings, [[1, 0], [0, 1]])
+
+
+async def test_crops_are_embedded_together(client: Either, service: FakeVisionService) -> None:
+    await call(client, "embed_crops", [np.zeros((112, 112, 3), np.uint8)] * 3)
+    assert len(service.requests[0].crops) == 3
+
+
+@pytest.mark.parametrize(
+    ("refusal", "pushback_ms"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, None),
+        (grpc.StatusCode.UNAVAILABLE, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 1),
+    ],
+)
+async def test_a_busy_server_is_asked_again(
+    client: Either, service: FakeVisionService, refusal: grpc.StatusCode, pushback_ms: int | None
+) -> None:
+    """Two refusals and an answer; larger than gRPC's own policy would ever try again."""
+    service.refusal, service.pushback_ms = refusal, pushback_ms
+    result = await call(client, "detect", np.zeros((400, 400, 3), np.uint8), model="busy")
+    assert (result.model, len(service.requests)) == ("busy", 3)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "pushback_ms", "options"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 1, {"retries": 0}),
+        (grpc.StatusCode.UNAVAILABLE, -1, {}),
+        (grpc.StatusCode.UNAVAILABLE, 60_000, {"timeout": 5.0}),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, None, {}),
+        (grpc.StatusCode.INVALID_ARGUMENT, 1, {}),
+    ],
+    ids=["switched off", "asked not to", "not in time", "no word of when", "wrong"],
+)
+async def test_what_is_not_asked_again(
+    client: Either,
+    service: FakeVisionService,
+    refusal: grpc.StatusCode,
+    pushback_ms: int | None,
+    options: dict[str, Any],
+) -> None:
+    service.refusal, service.pushback_ms = refusal, pushback_ms
+    with pytest.raises(naiad_client.NaiadError, match="busy") as caught:
+        await call(client, "detect", b"x", model="busy", **options)
+    assert (caught.value.code, caught.value.retry_after_ms) == (refusal, pushback_ms)
+    assert len(service.requests) == 1
+
+
 async def test_a_photo_s_path_is_sent_as_its_bytes(
     client: Either, service: FakeVisionService, tmp_path: Path
 ) -> None:

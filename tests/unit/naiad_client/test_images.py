@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from naiad_client.images import write_image
+from naiad_client.images import Pictures, RawFrame, write_image
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
 if TYPE_CHECKING:
@@ -97,3 +97,58 @@ def test_what_cannot_be_a_picture_is_refused(
 ) -> None:
     with pytest.raises(kind, match=words):
         written(image, color)
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("nv12", pb.PIXEL_FORMAT_NV12), ("i420", pb.PIXEL_FORMAT_I420)])
+def test_video_frames_travel_as_they_are(kind: Any, wanted: int) -> None:
+    """One array of all planes, as OpenCV gives it, or bytes with a stride."""
+    planes = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
+    raw = written(RawFrame.planar(planes, kind)).raw
+    assert (raw.width, raw.height, raw.stride, raw.format) == (4, 4, 0, wanted)
+    assert raw.data == planes.tobytes()
+    padded = written(RawFrame(memoryview(bytes(48)), kind, 4, 4, stride=8)).raw
+    assert (padded.stride, len(padded.data)) == (8, 48)
+
+
+def test_a_view_of_a_larger_frame_loses_its_gaps() -> None:
+    planes = np.zeros((6, 9), np.uint8)[:, :4]
+    assert len(written(RawFrame.planar(planes, "nv12")).raw.data) == 24
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 4), (6, 3), (6, 4, 1), (0, 4)])
+def test_an_array_that_is_no_video_frame(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="is no nv12 frame"):
+        RawFrame.planar(np.zeros(shape, np.uint8), "nv12")
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (RawFrame(b"", "yuyv", 4, 4), "format is 'yuyv'"),  # type: ignore[arg-type]  # what is tested
+        (RawFrame(b"", "nv12", 3, 4), "both sides must be even"),
+        (RawFrame(b"", "bgr", 0, 4), "has no pixels"),
+    ],
+)
+def test_a_raw_frame_that_cannot_be(frame: RawFrame, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        written(frame)
+
+
+@pytest.mark.parametrize("color", ["bgr", "rgb"])
+def test_arrays_are_encoded_where_that_is_asked_for(color: Any) -> None:
+    """The colour stays, whatever the order of the channels; files are sent as they are."""
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:] = (200, 100, 20) if color == "bgr" else (20, 100, 200)
+    message = pb.Image()
+    pictures = Pictures(color, "jpeg", 95)
+    pictures.write(pixels, message)
+    decoded = cv2.imdecode(np.frombuffer(message.encoded, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(decoded[5, 5], (200, 100, 20), atol=4)
+    pictures.write(b"file", message)
+    assert message.encoded == b"file"
+
+
+def test_a_useless_array_is_not_encoded_either() -> None:
+    with pytest.raises(TypeError, match="float64"):
+        Pictures("bgr", "jpeg").write(np.zeros((2, 2, 3)), pb.Image())  # type: ignore[arg-type]  # what is tested

@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from naiad_client import Box, Face
-from naiad_client.messages import Messages, parse_detect, parse_embed
+from naiad_client import Box, Crop, Face, FaceIn, Finder
+from naiad_client.images import Pictures
+from naiad_client.messages import Messages
+from naiad_client.parsing import parse_analyze, parse_compare, parse_detect, parse_embed
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
 LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
 FACE = Face(Box(0, 0, 1, 1), 0.5, LANDMARKS)
-MESSAGES = Messages(detector="yunet", embedder="mobilefacenet", color=None)
+MESSAGES = Messages(detector="yunet", embedder="mobilefacenet", pictures=Pictures())
 
 
-def embed(face: Any) -> pb.EmbedRequest:
+def embed(face: Any, **options: Any) -> pb.EmbedRequest:
     """A request to embed `face`."""
-    return MESSAGES.embed(b"x", face, model=None, version=None, color=None)
+    request: pb.EmbedRequest = MESSAGES.embed(b"x", face, options).request  # type: ignore[arg-type]  # a test's own
+    return request
 
 
 def detect(**options: Any) -> pb.DetectRequest:
     """A request to detect with these options."""
-    defaults = {"model": None, "version": None, "score_threshold": None, "max_faces": None, "color": None}
-    return MESSAGES.detect(b"x", **{**defaults, **options})
+    request: pb.DetectRequest = MESSAGES.detect(b"x", options).request  # type: ignore[arg-type]  # a test's own
+    return request
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,83 @@ def test_a_face_has_a_class_where_its_detector_has_classes() -> None:
 
 def test_no_embeddings_make_an_empty_array() -> None:
     assert parse_embed(pb.EmbedResponse()).embeddings.shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("finder", "name", "version", "threshold"),
+    [
+        ("ultraface", "ultraface", "", False),
+        ("", "", "", False),
+        (Finder(version=2, score_threshold=0.5), "yunet", "2", True),
+    ],
+)
+def test_a_finder_is_a_name_or_more(finder: Any, name: str, version: str, threshold: bool) -> None:
+    """Without a name the client's own detector finds the faces; "" leaves the choice to the server."""
+    told = embed(None, finder=finder, normalize=False)
+    assert (told.finder.model_name, told.finder.model_version) == (name, version)
+    assert told.finder.options.HasField("score_threshold") is threshold
+    assert told.HasField("normalize")
+
+
+def test_without_a_finder_there_is_none_in_the_request() -> None:
+    """A finder in the request would have the server look for faces in an aligned crop."""
+    assert not embed(None).HasField("finder")
+
+
+def test_faces_and_a_finder_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="exclude"):
+        embed(FACE, finder="yunet")
+
+
+def test_crops_travel_together_and_must_be_some() -> None:
+    crops: list[bytes] = [b"1", b"2"]
+    assert [crop.encoded for crop in MESSAGES.embed_crops(crops, {}).request.crops] == crops
+    with pytest.raises(ValueError, match="crops is empty"):
+        MESSAGES.embed_crops([], {})
+
+
+def test_what_can_be_compared() -> None:
+    """A picture, a crop, a face in a picture, a vector."""
+    vector = np.array([0.5, 1.0])
+    picture_and_crop = MESSAGES.compare(b"a", Crop(b"b"), {}).request
+    assert (picture_and_crop.first.image.encoded, picture_and_crop.second.crop.encoded) == (b"a", b"b")
+    face_and_vector = MESSAGES.compare(FaceIn(b"a", FACE), vector, {"finder": "f"}).request
+    assert len(face_and_vector.first.landmarks.points) == 5
+    assert face_and_vector.second.embedding.values == [0.5, 1.0]
+    assert face_and_vector.finder.model_name == "f"
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
+        MESSAGES.compare(vector[np.newaxis], b"b", {})
+
+
+def test_an_analysis_is_read_whole() -> None:
+    """A face that was not embedded has no vector; a track has a number, and may have an older vector."""
+    answer = pb.AnalyzeResponse(
+        detector=pb.ModelVersion(name="d", version="1"),
+        embedder=pb.ModelVersion(name="e", version="2"),
+        faces=[
+            pb.Face(score=0.5, embedding=pb.Embedding(values=[1, 2]), track_id=7, embedding_frame_id=3),
+            pb.Face(score=0.4),
+        ],
+        embedder_timing=pb.Timing(infer_us=9),
+        embedded=1,
+        reused=1,
+    )
+    result = parse_analyze(answer)
+    first, second = result.faces
+    assert first.embedding is not None
+    np.testing.assert_array_equal(first.embedding, [1, 2])
+    assert (first.track_id, first.embedding_frame_id) == (7, 3)
+    assert (second.embedding, second.track_id) == (None, None)
+    assert (result.detector, result.embedder, result.embedder_version) == ("d", "e", "2")
+    assert (result.embedded, result.reused) == (1, 1)
+    assert result.embedder_timing is not None
+    assert parse_analyze(pb.AnalyzeResponse()).embedder_timing is None
+
+
+def test_a_comparison_has_a_face_where_one_was_found() -> None:
+    found = pb.Face(box=pb.BoundingBox(x2=1), embedding=pb.Embedding(values=[1, 0]))
+    given = pb.Face(embedding=pb.Embedding(values=[0, 1]))
+    result = parse_compare(pb.CompareResponse(similarity=0.25, first=found, second=given))
+    assert result.first is not None
+    assert (result.first.box.x2, result.second) == (1, None)
+    np.testing.assert_array_equal(result.embeddings, [[1, 0], [0, 1]])

@@ -87,3 +87,41 @@ def test_configs_that_do_not_suit_the_model_are_refused() -> None:
         Embedder(
             VisionConfig(Task.DETECT, make_input(), DetectConfig("yunet", 0.5, 0.5, 10)), INPUTS, OUTPUTS
         )
+
+
+def test_a_planned_crop_is_cut_out_when_it_is_asked_for(photo: Pixels) -> None:
+    """What is wrong shows when it is planned, before any batch is formed."""
+    subject = embedder()
+    crop = subject.plan_crop(photo, np.add(ARCFACE, (10, 5)))
+    assert crop.image is photo
+    np.testing.assert_array_equal(crop.pixels(), align(photo, np.add(ARCFACE, (10, 5))))
+    with pytest.raises(InvalidArgumentError, match="all lie in one place"):
+        subject.plan_crop(photo, np.ones((5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((10.2, 5.7, 20.1, 30.0), slice(5, 30), slice(10, 21)),
+        ((-9, -9, 20, 30), slice(0, 30), slice(0, 20)),
+        ((80, 50, 500, 500), slice(50, 60), slice(80, 90)),
+        ((200, 200, 300, 300), slice(59, 60), slice(89, 90)),
+        ((-20, -20, -10, -10), slice(0, 1), slice(0, 1)),
+        ((7, 7, 7, 7), slice(7, 8), slice(7, 8)),
+    ],
+)
+def test_a_box_is_taken_as_far_as_it_lies_in_the_picture_and_never_empty(
+    photo: Pixels, box: tuple[float, ...], rows: slice, columns: slice
+) -> None:
+    """The photo has 90 x 60 pixels."""
+    crop = embedder(Alignment.NONE).plan_box(photo, np.array(box, np.float32))
+    np.testing.assert_array_equal(crop.pixels(), photo[rows, columns])
+
+
+def test_a_request_may_ask_for_another_length_than_the_config() -> None:
+    outputs = {"vectors": np.array([[3, 4]], np.float32)}
+    for config in (True, False):
+        subject = embedder(normalize=config)
+        np.testing.assert_allclose(subject.vectors(outputs, normalize=True), [[0.6, 0.8]])
+        np.testing.assert_allclose(subject.vectors(outputs, normalize=False), [[3, 4]])
+        assert subject.vectors(outputs)[0, 0] == pytest.approx(0.6 if config else 3)

@@ -9,6 +9,9 @@ from pydantic import Field
 from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
 from naiad.config.settings.kinds import Flag, Positive, Seconds, SettingsGroup
 
+MAX_FACES = 1_000
+MAX_HELD_BYTES = 4 * 2**30
+
 
 class LimitSettings(SettingsGroup):
     """Threads and bounds."""
@@ -46,6 +49,14 @@ class LimitSettings(SettingsGroup):
     max_image_pixels: Positive = Field(64 * 10**6, description="The most pixels an image may have.")
     max_pending_images: Positive = Field(
         256, description="Images that may wait for a decode thread before more are refused."
+    )
+    max_held_image_bytes: Positive = Field(
+        MAX_HELD_BYTES,
+        description="Bytes of decoded pictures that may be held at once while their faces are found and "
+        "embedded, before more are refused.",
+    )
+    max_embed_faces: Positive = Field(
+        MAX_FACES, description="Faces or crops that one call may ask embeddings for."
     )
     stream_max_in_flight: Positive = Field(
         128,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
+from naiad.config.vision_parameters import ACCEPTS, ENCODED
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import WILDCARD
 from naiad.services.http.infer_json import ParsedInfer
+from naiad.vision.decoders import FORMATS
 
 if TYPE_CHECKING:
     from naiad.services.http.service import Triton
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> ParsedInfer:
     """The request for a batch of one, its shape deduced from the model's config and the bytes.
+
+    An image file, sent to a model that accepts such, is a picture, and is answered in JSON.
 
     Raises:
         NaiadError: there is no such model, or more than one shape would fit.
@@ -29,6 +34,11 @@ def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> Pars
             f"in '{name}' model configuration"
         )
     tensor = config.input[0]
+    if _is_picture(config, body):
+        message = pb.ModelInferRequest(model_name=name, model_version=version)
+        message.inputs.add(name=tensor.name, datatype=DataType.BYTES.value, shape=[1])
+        # Who sends a file by hand wants to read the faces.
+        return ParsedInfer(message, [[bytes(body)]], binary_default=False)
     datatype = DataType.from_config_name(model_config_pb2.DataType.Name(tensor.data_type))
     dims = _dims(tensor.name, list(tensor.dims), datatype, body.nbytes)
     message = pb.ModelInferRequest(model_name=name, model_version=version)
@@ -37,6 +47,17 @@ def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> Pars
     )
     data = [bytes(body)] if datatype is DataType.BYTES else body
     return ParsedInfer(message, [data], binary_default=True)
+
+
+def _is_picture(config: model_config_pb2.ModelConfig, body: memoryview) -> bool:
+    """Whether the body is an image file and the model takes such; one as long as its tensor is that."""
+    if ACCEPTS not in config.parameters or config.parameters[ACCEPTS].string_value != ENCODED:
+        return False
+    [tensor] = config.input
+    datatype = DataType.from_config_name(model_config_pb2.DataType.Name(tensor.data_type))
+    if body.nbytes == math.prod(tensor.dims) * datatype.itemsize:
+        return False
+    return any(image_format.matches(body) for image_format in FORMATS)
 
 
 def _dims(name: str, dims: list[int], datatype: DataType, size: int) -> list[int]:

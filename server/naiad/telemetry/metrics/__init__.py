@@ -2,7 +2,15 @@
 
 from naiad.telemetry.metrics.settings import MetricsSettings, metrics_settings
 from naiad.telemetry.metrics.table import METRICS, MetricSpec
-from naiad.telemetry.metrics.view import EngineView, ModelState, ServerView, VersionState, VersionView
+from naiad.telemetry.metrics.view import (
+    EngineView,
+    ModelState,
+    RoomView,
+    ServerView,
+    StreamsView,
+    VersionState,
+    VersionView,
+)
 
 __all__ = [
     "METRICS",
@@ -10,7 +18,9 @@ __all__ = [
     "MetricSpec",
     "MetricsSettings",
     "ModelState",
+    "RoomView",
     "ServerView",
+    "StreamsView",
     "VersionState",
     "VersionView",
     "metrics_settings",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from naiad.telemetry.metrics.view import ModelState, VersionState, VersionView
+    from naiad.telemetry.metrics.view import ModelState, RoomView, StreamsView, VersionState, VersionView
     from naiad.telemetry.statistics import BatchStatistics
 
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -37,6 +37,8 @@ def naiad_families(
     states: Iterable[VersionState],
     models: Iterable[ModelState] = (),
     *,
+    streams: Iterable[StreamsView] = (),
+    rooms: Iterable[RoomView] = (),
     version: str,
     started_s: float,
 ) -> list[Metric]:
@@ -46,6 +48,8 @@ def naiad_families(
         versions: what serves.
         states: what serves or should.
         models: what was loaded, or tried to be.
+        streams: the streams of frames.
+        rooms: the room that their frames take.
         version: Naiad's own version.
         started_s: when the server began to serve, in Unix time.
     """
@@ -59,6 +63,12 @@ def naiad_families(
         labels = {"model": model.model}
         families.add("naiad_model_load_failures_total", labels, model.load_failures)
         families.add("naiad_model_change_refused", labels, int(model.is_change_refused))
+    for each in streams:
+        _add_streams(families, each)
+    for room in rooms:
+        place = {"model": room.model, "version": str(room.version)}
+        families.add("naiad_stream_frames_at_work", place, room.at_work)
+        families.add("naiad_stream_room", place, room.room)
     build = {"version": version, "python_version": platform.python_version()}
     families.add("naiad_build_info", build, 1)
     families.add("naiad_start_time_seconds", {}, started_s)
@@ -92,6 +102,17 @@ def _add_version(families: Families, view: VersionView) -> None:
             is_now = int(name == view.engine.state)
             families.add("naiad_tensorrt_engine_state", model_labels(view, state=name), is_now)
         families.add("naiad_tensorrt_engine_duration_seconds", labels, view.engine.seconds)
+
+
+def _add_streams(families: Families, view: StreamsView) -> None:
+    labels, counted = {"model": view.model}, view.counted
+    families.add("naiad_streams", labels, counted.open)
+    outcomes = {"answered": counted.answered, "failed": counted.failed, **counted.dropped}
+    outcomes["abandoned"] = counted.abandoned
+    for outcome, count in outcomes.items():
+        families.add("naiad_stream_frames_total", {**labels, "outcome": outcome}, count)
+    ages = counted.ages
+    families.histogram("naiad_stream_frame_age_seconds", labels, _SECONDS, ages.counts, ages.ns / 1e9)
 
 
 def _latencies(counted: VersionStatistics) -> Iterator[tuple[str, Sequence[int], int]]:

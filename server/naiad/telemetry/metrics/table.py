@@ -32,6 +32,7 @@ _LATENCIES = "counter_latencies=true (the default)"
 _SUMMARIES = "summary_latencies=true"
 _CACHE = "the model has a response cache"
 _CPU = "--allow-cpu-metrics (the default), Linux"
+_STREAMS = "a stream of frames was opened"
 _ENGINE = "the config asks for TensorRT, and there is a GPU"
 _GPU = "--allow-gpu-metrics (the default) and a GPU that CUDA sees"
 
@@ -324,6 +325,46 @@ NAIAD_METRICS = (
     MetricSpec("naiad_queue_size", GAUGE, _MODEL, "Requests that wait for an instance."),
     MetricSpec("naiad_instances", GAUGE, _MODEL, "Instances of the model version."),
     MetricSpec("naiad_instances_busy", GAUGE, _MODEL, "Instances that run a batch now."),
+    MetricSpec(
+        "naiad_streams",
+        GAUGE,
+        ("model",),
+        "Streams of frames that are open.",
+        "of StreamAnalyze `model` is the detector",
+        _STREAMS,
+    ),
+    MetricSpec(
+        "naiad_stream_frames_total",
+        COUNTER,
+        ("model", "outcome"),
+        "Frames of streams by what became of them.",
+        "outcome `answered`, `failed`, `superseded` (a newer one came), `too_old` (these two were dropped, "
+        "as the stream's contract says) or `abandoned` (the client left)",
+        _STREAMS,
+    ),
+    MetricSpec(
+        "naiad_stream_frame_age_seconds",
+        HISTOGRAM,
+        ("model",),
+        "Time from the arrival of a frame of a stream to its result.",
+        "of answered frames",
+        _STREAMS,
+    ),
+    MetricSpec(
+        "naiad_stream_frames_at_work",
+        GAUGE,
+        _MODEL,
+        "Frames of streams that are worked on now.",
+        condition=_STREAMS,
+    ),
+    MetricSpec(
+        "naiad_stream_room",
+        GAUGE,
+        _MODEL,
+        "Frames of streams that are worked on at once at most.",
+        "the least that keeps the version busy, as measured",
+        _STREAMS,
+    ),
     MetricSpec(
         "naiad_model_ready",
         GAUGE,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from naiad.telemetry.statistics import VersionStatistics
+    from naiad.telemetry.streams import ModelStreams
 
 
 class EngineView(NamedTuple):
@@ -61,6 +62,22 @@ class ModelState(NamedTuple):
     is_change_refused: bool
 
 
+class RoomView(NamedTuple):
+    """How many frames of streams a version has at work, and how many it has room for."""
+
+    model: str
+    version: int
+    at_work: int
+    room: int
+
+
+class StreamsView(NamedTuple):
+    """The streams of one model."""
+
+    model: str
+    counted: ModelStreams
+
+
 class ServerView(Protocol):
     """The server as a scrape sees it. Called on the event loop's thread."""
 
@@ -74,4 +91,12 @@ class ServerView(Protocol):
 
     def models(self) -> Iterable[ModelState]:
         """Every model that was asked for."""
+        ...
+
+    def streams(self) -> Iterable[StreamsView]:
+        """Every model that a stream of frames was opened for."""
+        ...
+
+    def rooms(self) -> Iterable[RoomView]:
+        """Every version that frames of streams were worked on by lately."""
         ...

@@ -18,8 +18,9 @@ from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.metrics.settings import metrics_settings
 from naiad.telemetry.metrics.table import NAIAD_METRICS, TRITON_METRICS
 from naiad.telemetry.metrics.triton import triton_families
-from naiad.telemetry.metrics.view import EngineView, ModelState, VersionState
+from naiad.telemetry.metrics.view import EngineView, ModelState, RoomView, StreamsView, VersionState
 from naiad.telemetry.statistics import CacheStatistics, VersionStatistics
+from naiad.telemetry.streams import ModelStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +53,15 @@ def everything(
     states = [VersionState("m", 1, True)]
     return (
         triton_families(views, machine, settings, 10**7),
-        naiad_families(views, states, [ModelState("m", 0, False)], version="1", started_s=5.0),
+        naiad_families(
+            views,
+            states,
+            [ModelState("m", 0, False)],
+            streams=[StreamsView("m", ModelStreams())],
+            rooms=[RoomView("m", 1, 1, 2)],
+            version="1",
+            started_s=5.0,
+        ),
     )
 
 

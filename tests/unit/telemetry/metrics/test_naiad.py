@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from naiad.runtime.tensorrt.build import BuildState
-from naiad.telemetry.metrics import EngineView, ModelState, VersionState
+from naiad.telemetry.metrics import EngineView, ModelState, RoomView, StreamsView, VersionState
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.metrics.view import ENGINE_STATES
 from naiad.telemetry.statistics import FailureReason, RefusalReason, VersionStatistics
+from naiad.telemetry.streams import ModelStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,3 +134,33 @@ def test_a_version_without_an_engine_has_no_series_of_one(view: MakeView) -> Non
 def test_the_states_are_those_that_a_build_has() -> None:
     """The table of metrics lies below the builds and cannot ask them."""
     assert list(ENGINE_STATES) == [state.value for state in BuildState]
+
+
+def test_frames_of_streams_are_counted_by_what_became_of_them() -> None:
+    counted = ModelStreams(open=2, answered=7, failed=1, dropped={"superseded": 5, "too_old": 3}, abandoned=2)
+    counted.ages.add(40_000_000)
+    families = naiad_families(
+        (),
+        (),
+        streams=[StreamsView("m", counted)],
+        rooms=[RoomView("m", 3, 1, 4)],
+        version="1",
+        started_s=0.0,
+    )
+    shown = {
+        (
+            sample.name,
+            *(sample.labels[key] for key in ("outcome", "version", "le") if key in sample.labels),
+        ): (sample.value)
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("naiad_stream")
+    }
+    assert shown["naiad_streams",] == 2
+    outcomes = {key[1]: value for key, value in shown.items() if key[0] == "naiad_stream_frames_total"}
+    assert outcomes == {"answered": 7, "failed": 1, "superseded": 5, "too_old": 3, "abandoned": 2}
+    assert shown["naiad_stream_frames_at_work", "3"] == 1
+    assert shown["naiad_stream_room", "3"] == 4
+    assert shown["naiad_stream_frame_age_seconds_bucket", "0.025"] == 0
+    assert shown["naiad_stream_frame_age_seconds_bucket", "0.05"] == 1
+    assert shown["naiad_stream_frame_age_seconds_sum",] == 0.04

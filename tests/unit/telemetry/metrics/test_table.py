@@ -37,6 +37,9 @@ UNITLESS = {
     "naiad_instances_busy",
     "naiad_model_change_refused",
     "naiad_model_ready",
+    "naiad_streams",
+    "naiad_stream_frames_at_work",
+    "naiad_stream_room",
     "naiad_tensorrt_engine_state",
     "naiad_build_info",
 }

@@ -1170,7 +1170,9 @@ class StreamOpened(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """Who will answer all of the stream's frames: the detector, or of an embedding stream the embedder."""
+        """Who would answer a frame now: the detector, or of an embedding stream the embedder. When another version
+        takes over, it answers the frames that are begun with from then on; each result names its own.
+        """
 
     @_builtins.property
     def embedder(self) -> Global___ModelVersion:

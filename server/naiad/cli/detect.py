@@ -1,0 +1,90 @@
+"""`naiad detect`, `naiad embed`, `naiad video`: pictures and videos through a server that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Photos: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG, WebP or BMP files.", show_default=False)
+]
+Server: TypeAlias = Annotated[
+    str, typer.Option("--server", metavar="ADDRESS", help="Where the server listens for gRPC.")
+]
+Model: TypeAlias = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="The detector; may be left out if there is just one.")
+]
+Embedder: TypeAlias = Annotated[
+    str,
+    typer.Option("--embedder", metavar="NAME", help="The embedder, if there are several."),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Write results as JSON, one object a line.")]
+Threshold: TypeAlias = Annotated[
+    float | None, typer.Option("--score-threshold", metavar="SCORE", help="Leave out faces below it, 0 to 1.")
+]
+Output: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", metavar="DIR", help="Also write the pictures, drawn on, to DIR.")
+]
+
+DEFAULT_SERVER = "localhost:8001"
+
+
+def detect(
+    photos: Photos,
+    *,
+    server: Server = DEFAULT_SERVER,
+    model: Model = "",
+    output: Output = None,
+    score_threshold: Threshold = None,
+    json: Json = False,
+) -> None:
+    """Find the faces in photos. The exit code is 1 if any of them failed."""
+    # Imported here and below: the other commands have no use for the client and OpenCV.
+    from naiad.cli.photos import PhotoJob, run_photos  # noqa: PLC0415
+
+    job = PhotoJob(server, model, None, output, score_threshold, json)
+    raise typer.Exit(run_photos(job, photos))
+
+
+def embed(
+    photos: Photos,
+    *,
+    server: Server = DEFAULT_SERVER,
+    model: Model = "",
+    embedder: Embedder = "",
+    output: Output = None,
+    score_threshold: Threshold = None,
+    json: Json = False,
+) -> None:
+    """Find the faces in photos and turn each into a vector; --json writes the vectors.
+
+    The exit code is 1 if any photo failed.
+    """
+    from naiad.cli.photos import PhotoJob, run_photos  # noqa: PLC0415
+
+    job = PhotoJob(server, model, embedder, output, score_threshold, json)
+    raise typer.Exit(run_photos(job, photos))
+
+
+def video(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A video file, or anything OpenCV opens.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The video to write: .mp4 or .avi.")],
+    *,
+    server: Server = DEFAULT_SERVER,
+    model: Model = "",
+    embedder: Embedder = "",
+    tracks: Annotated[bool, typer.Option("--tracks", help="Number faces from frame to frame.")] = False,
+    with_embeddings: Annotated[
+        bool, typer.Option("--embed", help="Embed the faces, too; each track once if there are --tracks.")
+    ] = False,
+    score_threshold: Threshold = None,
+    json: Json = False,
+) -> None:
+    """Find the faces in each frame of a video and draw them. The exit code is 1 if any frame failed."""
+    from naiad.cli.video import VideoJob, run_video  # noqa: PLC0415
+
+    embedding = embedder if with_embeddings else None
+    job = VideoJob(server, model, embedding, tracks, score_threshold, json)
+    raise typer.Exit(run_video(job, source, target))

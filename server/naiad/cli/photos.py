@@ -1,0 +1,108 @@
+"""The work of `naiad detect` and `naiad embed`: photos, several at a time, for batches."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from naiad.cli.client_side import as_json, complain, connected, counted, progress, say
+from naiad.core import errors
+from naiad.demo import picture
+from naiad_client import (
+    AnalyzeResult,
+    DetectResult,
+    Finder,
+    InvalidArgumentError,
+    NaiadError,
+    ResourceExhaustedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from naiad_client import Client
+
+Result: TypeAlias = DetectResult | AnalyzeResult
+Failure: TypeAlias = NaiadError | OSError | ValueError
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoJob:
+    """What is to be done with each photo; without an `embedder` (None) faces are only found."""
+
+    server: str
+    model: str
+    embedder: str | None
+    output: Path | None
+    score_threshold: float | None
+    json: bool
+
+
+def run_photos(job: PhotoJob, photos: Sequence[Path]) -> int:
+    """Say what is in each photo, in their order; returns the exit code, 1 if any failed.
+
+    Raises:
+        NaiadError: nobody answers, or pictures cannot be written.
+    """
+    if job.output is not None:
+        _make(job.output)
+    failed = 0
+    with (
+        connected(job.server, detector=job.model) as client,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        progress("Photos", len(photos)) as done,
+    ):
+        for photo, result in zip(photos, pool.map(lambda each: _ask(client, job, each), photos), strict=True):
+            if isinstance(result, DetectResult | AnalyzeResult):
+                _tell(job, photo, result)
+            else:
+                failed += 1
+                complain(f"{photo}: {result}")
+            done()
+    return 1 if failed else 0
+
+
+def _ask(client: Client, job: PhotoJob, photo: Path) -> Result | Failure:
+    """One photo's result, or why there is none; that nobody answers is the end of all."""
+    try:
+        if job.embedder is None:
+            return client.detect(photo, score_threshold=job.score_threshold)
+        finder = Finder(score_threshold=job.score_threshold)
+        return client.analyze(photo, model=job.embedder, finder=finder)
+    except (InvalidArgumentError, ResourceExhaustedError, OSError, ValueError) as error:
+        return error
+
+
+def _tell(job: PhotoJob, photo: Path, result: Result) -> None:
+    if job.json:
+        say(as_json(result, file=str(photo)))
+    else:
+        say(f"{photo}: {_summary(result)}")
+        for face in result.faces:
+            box = " ".join(f"{edge:.0f}" for edge in face.box)
+            vector = "" if face.embedding is None else f"  {face.embedding.size} numbers"
+            say(f"  {face.score:.3f}  {box}{vector}")
+    if job.output is not None:
+        pixels = picture.decode(photo.read_bytes())
+        drawn = picture.with_faces(pixels, result.faces, pixels.shape[1])
+        picture.save(job.output / f"{photo.stem}.jpg", drawn)
+
+
+def _summary(result: Result) -> str:
+    faces = counted(len(result.faces), "face")
+    if isinstance(result, AnalyzeResult):
+        by = f"{result.detector}/{result.detector_version}, {result.embedder}/{result.embedder_version}"
+    else:
+        by = f"{result.model}/{result.version}"
+    return f"{faces} by {by} in {result.timing.total_us / 1000:.1f} ms"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.InvalidArgumentError(f"cannot make the folder {folder}: {error.strerror}") from None

@@ -1,0 +1,86 @@
+"""What the face plane answers, in domain terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from naiad.core.tensors import ModelKey
+    from naiad.dataplane.faces.times import StageTimes
+    from naiad.vision.arrays import Floats
+    from naiad.vision.detections import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class DetectAnswer:
+    """The faces of one image, in pixels of the upright original."""
+
+    model: ModelKey
+    detections: Detections
+    image_width: int
+    image_height: int
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedAnswer:
+    """One vector a face, float32 `[n, d]`, in the order that they were asked for.
+
+    Where they were found first, `found` are the faces, one a vector, and who found them; its times have no
+    decoding, which is in `times`, and end with the detection.
+    """
+
+    model: ModelKey
+    embeddings: Floats
+    times: StageTimes
+    found: DetectAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzeAnswer:
+    """The faces of one image and the vectors of those that were embedded.
+
+    `rows` are the indices of the embedded faces, in the order of `embeddings`, float32 `[len(rows), d]`:
+    those that were chosen, but for faces whose landmarks give no alignment. `times` are the detector's, but
+    the total is the whole request's; `embedder_times` are the embedder's, None if nothing was embedded.
+    """
+
+    detector: ModelKey
+    embedder: ModelKey
+    detections: Detections
+    image_width: int
+    image_height: int
+    rows: npt.NDArray[np.int64]
+    embeddings: Floats
+    times: StageTimes
+    embedder_times: StageTimes | None
+
+    def vectors_of(self, indices: Iterable[int]) -> list[Floats | None]:
+        """The vector of each face at `indices`, None where it was not embedded."""
+        vectors = dict(zip(self.rows.tolist(), self.embeddings, strict=True))
+        return [vectors.get(index) for index in indices]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """One of two compared faces: its vector, float32 `[d]`, and, where it was found, that one face."""
+
+    embedding: Floats
+    detection: Detections | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAnswer:
+    """How alike two faces are: the cosine of their vectors, -1..1."""
+
+    embedder: ModelKey
+    similarity: float
+    first: FoundFace
+    second: FoundFace
+    times: StageTimes

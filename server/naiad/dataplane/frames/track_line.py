@@ -1,0 +1,103 @@
+"""Frames at work through one tracker, and through one memory of embeddings, in the order of the frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from naiad.dataplane.frames.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from naiad.vision.arrays import Floats
+    from naiad.vision.detections import Detections
+    from naiad.vision.track_embeddings import Choice, TrackEmbedding, TrackEmbeddings
+    from naiad.vision.tracks import Ids, Tracker
+
+    Found = list[TrackEmbedding | None]
+
+
+class _Made:
+    """What has become of one frame's chosen faces; `found` waits for what all of its faces have."""
+
+    __slots__ = ("choice", "found", "is_ready", "vectors")
+
+    def __init__(self) -> None:
+        self.choice: Choice | None = None
+        self.vectors: Sequence[Floats | None] | Floats | None = None
+        self.found: asyncio.Future[Found] | None = None
+        self.is_ready = False
+
+
+class TrackLine:
+    """Detection and embedding run for several frames at once; tracks, and what they have, in frame order.
+
+    A frame passes three places: it is entered when it is begun with, tracked after its detection, and where
+    embeddings are kept for tracks its vectors are absorbed after those of the frames before. It leaves in the
+    end, also if it failed on the way. Used on the event loop's thread.
+    """
+
+    def __init__(self, tracker: Tracker, embeddings: TrackEmbeddings | None = None) -> None:
+        self.tracker = tracker
+        self.embeddings = embeddings
+        self._turns = Turns()
+        self._made: OrderedDict[int, _Made] = OrderedDict()
+
+    def enter(self, number: int) -> None:
+        """A frame is begun with; `number` counts the stream's frames, those that were dropped among them."""
+        self._turns.enter(number)
+        if self.embeddings is not None:
+            self._made[number] = _Made()
+
+    async def track(self, number: int, detections: Detections) -> Ids:
+        """The track of each face, once the frames before have been tracked."""
+        await self._turns.wait(number)
+        try:
+            return self.tracker.update(detections, frame=number)
+        finally:
+            self._turns.leave(number)
+
+    async def choose(self, number: int, frame_id: int, detections: Detections) -> Choice:
+        """The same, and which of the faces are to be embedded."""
+        assert self.embeddings is not None
+        ids = await self.track(number, detections)
+        # Nothing can come between: the frame after this one wakes only when this one lets it.
+        choice = self.embeddings.choose(ids, detections, frame_id=frame_id, live=self.tracker.ids)
+        self._made[number].choice = choice
+        return choice
+
+    async def absorb(self, number: int, vectors: Sequence[Floats | None] | Floats) -> Found:
+        """What each face of the frame has, once the frames before have theirs.
+
+        `vectors` are those of the chosen faces, None of one that could not be embedded.
+        """
+        made = self._made[number]
+        made.vectors = vectors
+        made.is_ready = True
+        found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        made.found = found
+        self._advance()
+        return await found
+
+    def leave(self, number: int) -> None:
+        """Nothing works on the frame any more."""
+        self._turns.leave(number)
+        made = self._made.get(number)
+        if made is not None:  # it failed, or its caller has left
+            made.is_ready = True
+            self._advance()
+
+    def _advance(self) -> None:
+        while self._made:
+            number, made = next(iter(self._made.items()))
+            if not made.is_ready:
+                return
+            del self._made[number]
+            if made.choice is None:
+                continue
+            assert self.embeddings is not None
+            found = self.embeddings.absorb(made.choice, made.vectors)
+            if made.found is not None and not made.found.done():
+                made.found.set_result(found)

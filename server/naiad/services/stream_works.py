@@ -1,0 +1,262 @@
+"""What the vision service's three streams do with a frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from naiad.core.errors import InvalidArgumentError
+from naiad.dataplane.frames.contract import ResultOrder
+from naiad.dataplane.frames.room import Cost
+from naiad.dataplane.frames.track_line import TrackLine
+from naiad.services.frame_streams import Answered
+from naiad.services.vision_messages import (
+    analyze_response,
+    detect_finder,
+    detect_response,
+    embed_response,
+    embedding,
+    finder_of,
+    image_source,
+    landmark_arrays,
+    model_choice,
+    model_version,
+    normalize_of,
+)
+from naiad.vision.detector import Detector
+from naiad.vision.embedder import Embedder
+from naiad.vision.track_embeddings import TrackEmbeddings
+from naiad.vision.tracks import MAX_MISSED, Tracker
+from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from naiad.dataplane.faces import FacePlane, StageTimes
+    from naiad.dataplane.frames.contract import Contract
+    from naiad.lifecycle.version import ModelHandle
+    from naiad.vision.detections import Detections
+    from naiad.vision.track_embeddings import Choice, TrackEmbedding
+
+_ONCE = pb.EMBED_WHEN_ONCE_A_TRACK
+
+
+class _Work:
+    """What the three have in common: frames may pass a tracker on their way."""
+
+    def __init__(self, faces: FacePlane, line: TrackLine | None = None) -> None:
+        self._faces = faces
+        self._line = line
+
+    def begin(self, number: int) -> None:
+        """The frame of that number is begun with."""
+        if self._line is not None:
+            self._line.enter(number)
+
+    def end(self, number: int) -> None:
+        """Nothing works on the frame any more."""
+        if self._line is not None:
+            self._line.leave(number)
+
+    @property
+    def next_track_id(self) -> int:
+        """Where a stream that goes on for this one numbers its tracks from; 0 without tracks."""
+        return 0 if self._line is None else self._line.tracker.next_id
+
+    def close(self, closed: pb.StreamClosed) -> None:
+        """Nothing more is known."""
+
+
+class DetectWork(_Work):
+    """Finds faces, and numbers them if asked to."""
+
+    response_type = pb.StreamDetectResponse
+
+    def __init__(self, faces: FacePlane, options: pb.StreamDetectOptions, contract: Contract) -> None:
+        """Read a stream's options.
+
+        Raises:
+            InvalidArgumentError: they contradict each other, or the version is no number.
+        """
+        super().__init__(faces, _line_of(options, contract))
+        self._finder = detect_finder(options.model_name, options.model_version, options.options)
+        self._boxes_only = options.options.boxes_only
+
+    def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
+        """The detector, as of now."""
+        with self.acquire() as handle:
+            return pb.StreamOpened(model=model_version(handle.key), contract=contract)
+
+    def acquire(self) -> ModelHandle:
+        """The detector that would answer now."""
+        return self._faces.acquire(self._finder.model, Detector)
+
+    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+        """The faces of one frame."""
+        finder = self._finder
+        answer = await self._faces.detect(
+            finder.name,
+            finder.version,
+            image_source(frame.image),
+            score_threshold=finder.score_threshold,
+            max_faces=finder.max_faces,
+            deadline_ns=deadline_ns,
+        )
+        ids = None if self._line is None else await self._line.track(number, answer.detections)
+        result = detect_response(answer, boxes_only=self._boxes_only)
+        if ids is not None:
+            _number(result.faces, ids.tolist())
+        return Answered(result, _cost(answer.times))
+
+
+class EmbedWork(_Work):
+    """Turns the faces that come with a frame into vectors."""
+
+    response_type = pb.StreamEmbedResponse
+
+    def __init__(self, faces: FacePlane, options: pb.StreamEmbedOptions) -> None:
+        """Read a stream's options.
+
+        Raises:
+            InvalidArgumentError: the version is no number.
+        """
+        super().__init__(faces)
+        self._model = model_choice(options.model_name, options.model_version)
+        self._normalize = normalize_of(options)
+
+    def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
+        """The embedder, as of now."""
+        with self.acquire() as handle:
+            return pb.StreamOpened(model=model_version(handle.key), contract=contract)
+
+    def acquire(self) -> ModelHandle:
+        """The embedder that would answer now."""
+        return self._faces.acquire(self._model, Embedder)
+
+    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+        """The vectors of one frame."""
+        del number
+        answer = await self._faces.embed(
+            self._model.name,
+            self._model.version,
+            image_source(frame.image),
+            landmark_arrays(frame.faces),
+            normalize=self._normalize,
+            deadline_ns=deadline_ns,
+        )
+        return Answered(embed_response(answer), _cost(answer.times))
+
+
+class AnalyzeWork(_Work):
+    """Finds faces and embeds all of them, or each track once. Frames take the detector's room."""
+
+    response_type = pb.StreamAnalyzeResponse
+
+    def __init__(self, faces: FacePlane, options: pb.StreamAnalyzeOptions, contract: Contract) -> None:
+        """Read a stream's options.
+
+        Raises:
+            InvalidArgumentError: they contradict each other, or a version is no number.
+        """
+        super().__init__(faces, _line_of(options, contract, is_once=_is_once(options)))
+        self._finder = finder_of(options.finder)
+        self._embedder = model_choice(options.embedder_name, options.embedder_version)
+        self._normalize = normalize_of(options)
+        self._boxes_only = options.finder.options.boxes_only
+        self._embedded = self._reused = 0
+
+    def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
+        """The detector and the embedder, as of now."""
+        with self.acquire() as handle, self._faces.acquire(self._embedder, Embedder) as embedder:
+            return pb.StreamOpened(
+                model=model_version(handle.key), embedder=model_version(embedder.key), contract=contract
+            )
+
+    def acquire(self) -> ModelHandle:
+        """The detector that would answer now."""
+        return self._faces.acquire(self._finder.model, Detector)
+
+    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+        """The faces of one frame, each with its vector."""
+        track_ids: list[int] = []
+        choices: list[Choice] = []
+
+        async def choose(found: Detections) -> Sequence[int]:
+            line = self._line
+            assert line is not None
+            if line.embeddings is None:
+                track_ids.extend((await line.track(number, found)).tolist())
+                return range(len(found))
+            choices.append(await line.choose(number, frame.frame_id, found))
+            track_ids.extend(choices[0].ids.tolist())
+            indices: list[int] = choices[0].indices.tolist()
+            return indices
+
+        answer = await self._faces.analyze(
+            image_source(frame.image),
+            self._finder,
+            self._embedder,
+            normalize=self._normalize,
+            choose=None if self._line is None else choose,
+            deadline_ns=deadline_ns,
+        )
+        result = analyze_response(answer, boxes_only=self._boxes_only)
+        _number(result.faces, track_ids)
+        if choices:
+            assert self._line is not None
+            vectors = answer.vectors_of(choices[0].indices.tolist())
+            _reuse(result, await self._line.absorb(number, vectors))
+        self._embedded += result.embedded
+        self._reused += result.reused
+        spent_ns = 0 if answer.embedder_times is None else answer.embedder_times.total_ns
+        return Answered(result, _cost(answer.times, spent_ns))
+
+    def close(self, closed: pb.StreamClosed) -> None:
+        """Tell how many vectors were made, and how many were not needed."""
+        closed.embedded, closed.reused = self._embedded, self._reused
+
+
+def _is_once(options: pb.StreamAnalyzeOptions) -> bool:
+    when = options.embed_when
+    if when not in pb.EmbedWhen.values():
+        raise InvalidArgumentError(f"embed_when is {when}, it must be EVERY_FACE or ONCE_A_TRACK")
+    if when == _ONCE and not options.HasField("tracks"):
+        raise InvalidArgumentError("embed_when is ONCE_A_TRACK and 'tracks' is not set: it needs tracks")
+    return when == _ONCE
+
+
+def _line_of(
+    options: pb.StreamDetectOptions | pb.StreamAnalyzeOptions, contract: Contract, *, is_once: bool = False
+) -> TrackLine | None:
+    """The stream's tracker; None if it wants none."""
+    if not options.HasField("tracks"):
+        return None
+    if contract.order is ResultOrder.READY:
+        raise InvalidArgumentError(
+            "contract.order is READY and 'tracks' is set: tracks need the order FRAMES"
+        )
+    wanted = options.tracks
+    tracker = Tracker(first_id=wanted.first_track_id or 1, max_missed=wanted.max_missed or MAX_MISSED)
+    return TrackLine(tracker, TrackEmbeddings() if is_once else None)
+
+
+def _number(faces: Sequence[pb.Face], ids: Sequence[int]) -> None:
+    """Tell each face's track."""
+    for face, track_id in zip(faces, ids, strict=False):  # no ids where there are no tracks
+        face.track_id = track_id
+
+
+def _reuse(result: pb.AnalyzeResponse, found: Sequence[TrackEmbedding | None]) -> None:
+    """Give faces that were not embedded what their tracks have."""
+    for face, made in zip(result.faces, found, strict=True):
+        if made is not None and not face.HasField("embedding"):
+            face.embedding.CopyFrom(embedding(made.vector))
+            face.embedding_frame_id = made.frame_id
+            result.reused += 1
+
+
+def _cost(times: StageTimes, more_ns: int = 0) -> Cost | None:
+    """What a frame took of its model; None where nothing ran."""
+    if not times.batch_size:
+        return None
+    other_ns = times.decode_ns + times.preprocess_ns + times.postprocess_ns + more_ns
+    return Cost(times.batch_size, times.infer_ns, other_ns)

@@ -1,0 +1,268 @@
+"""The vision service's messages in domain terms, and answers as messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from naiad.core.errors import InvalidArgumentError
+from naiad.dataplane.faces import ComparedSide, EncodedImage, Finder, ModelChoice, RawPixels
+from naiad.services.conversion import parse_version
+from naiad.vision.raw_frames import PixelFormat
+from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from naiad.core.tensors import ModelKey
+    from naiad.dataplane.faces import (
+        AnalyzeAnswer,
+        CompareAnswer,
+        DetectAnswer,
+        EmbedAnswer,
+        FoundFace,
+        ImageSource,
+        StageTimes,
+    )
+    from naiad.vision.arrays import Floats
+    from naiad.vision.detections import Detections
+
+LANDMARKS = 5
+_FORMATS = {
+    pb.PIXEL_FORMAT_BGR: PixelFormat.BGR,
+    pb.PIXEL_FORMAT_RGB: PixelFormat.RGB,
+    pb.PIXEL_FORMAT_GRAY: PixelFormat.GRAY,
+    pb.PIXEL_FORMAT_NV12: PixelFormat.NV12,
+    pb.PIXEL_FORMAT_I420: PixelFormat.I420,
+}
+
+
+def image_source(image: pb.Image, field: str = "image") -> ImageSource:
+    """The image of a message, in domain terms.
+
+    Args:
+        image: the message.
+        field: what errors call it.
+
+    Raises:
+        InvalidArgumentError: there is none, or its pixel format is unknown.
+    """
+    kind = image.WhichOneof("source")
+    if kind == "encoded":
+        return EncodedImage(image.encoded)
+    if kind is None:
+        raise InvalidArgumentError(f"{field} is missing: set 'encoded' or 'raw'")
+    raw = image.raw
+    if raw.format not in _FORMATS:
+        raise InvalidArgumentError(
+            f"{field}.raw.format is {raw.format}, it must be BGR, RGB, GRAY, NV12 or I420"
+        )
+    return RawPixels(raw.data, _FORMATS[raw.format], raw.width, raw.height, raw.stride)
+
+
+def landmark_arrays(faces: Iterable[pb.FaceLandmarks]) -> list[npt.NDArray[np.float32]]:
+    """The landmarks of each face as float32 `[5, 2]`.
+
+    Raises:
+        InvalidArgumentError: a face has another number of points.
+    """
+    return [_landmarks(face, f"face {index}") for index, face in enumerate(faces)]
+
+
+def _landmarks(face: pb.FaceLandmarks, field: str) -> npt.NDArray[np.float32]:
+    if len(face.points) != LANDMARKS:
+        raise InvalidArgumentError(f"{field} has {len(face.points)} landmarks, alignment needs {LANDMARKS}")
+    return np.array([(point.x, point.y) for point in face.points], dtype=np.float32)
+
+
+def model_choice(name: str, version: str) -> ModelChoice:
+    """The model that a request names.
+
+    Raises:
+        InvalidArgumentError: the version is no number.
+    """
+    return ModelChoice(name, parse_version(version))
+
+
+def finder_of(finder: pb.FaceFinder) -> Finder:
+    """Who is to find faces, and how; errors as `model_choice`."""
+    return detect_finder(finder.model_name, finder.model_version, finder.options)
+
+
+def detect_finder(name: str, version: str, options: pb.DetectOptions) -> Finder:
+    """The same, of a request or a stream for a detector."""
+    threshold = options.score_threshold if options.HasField("score_threshold") else None
+    return Finder(name, parse_version(version), threshold, options.max_faces or None)
+
+
+def normalize_of(
+    request: pb.EmbedRequest | pb.AnalyzeRequest | pb.StreamEmbedOptions | pb.StreamAnalyzeOptions,
+) -> bool | None:
+    """Whether vectors are to have length 1; None leaves it to the config."""
+    return request.normalize if request.HasField("normalize") else None
+
+
+def check_embed_request(request: pb.EmbedRequest) -> None:
+    """See that the fields that say what to embed go together.
+
+    Raises:
+        InvalidArgumentError: two of them contradict each other; names both.
+    """
+    has_image = request.image.WhichOneof("source") is not None
+    beside_crops = (
+        ("image", has_image),
+        ("faces", bool(request.faces)),
+        ("finder", request.HasField("finder")),
+    )
+    if request.crops:
+        for field, is_set in beside_crops:
+            if is_set:
+                raise InvalidArgumentError(
+                    f"'crops' and '{field}' are both set: aligned crops take the place of "
+                    "'image', 'faces' and 'finder'"
+                )
+    if request.faces and request.HasField("finder"):
+        raise InvalidArgumentError(
+            "'faces' and 'finder' are both set: either the faces are known, or they are to be found"
+        )
+
+
+def crop_sources(request: pb.EmbedRequest) -> list[ImageSource]:
+    """The aligned crops of a request; errors as `image_source`."""
+    return [image_source(crop, f"crops[{index}]") for index, crop in enumerate(request.crops)]
+
+
+def compared_side(face: pb.ComparedFace, name: str) -> ComparedSide:
+    """One of two faces to compare, called `name` in errors.
+
+    Raises:
+        InvalidArgumentError: it has no source, or landmarks for something else than a picture.
+    """
+    kind = face.WhichOneof("source")
+    if kind is None:
+        raise InvalidArgumentError(f"{name} is missing: set 'image', 'crop' or 'embedding'")
+    has_landmarks = face.HasField("landmarks")
+    if has_landmarks and kind != "image":
+        raise InvalidArgumentError(
+            f"{name}.landmarks and {name}.{kind} are both set: landmarks say where a face is in an 'image'"
+        )
+    if kind == "image":
+        landmarks = _landmarks(face.landmarks, f"{name}.landmarks") if has_landmarks else None
+        return ComparedSide(name, image=image_source(face.image, f"{name}.image"), landmarks=landmarks)
+    if kind == "crop":
+        return ComparedSide(name, crop=image_source(face.crop, f"{name}.crop"))
+    return ComparedSide(name, vector=np.array(face.embedding.values, dtype=np.float32))
+
+
+def timing(times: StageTimes) -> pb.Timing:
+    """Times in microseconds."""
+    return pb.Timing(
+        decode_us=times.decode_ns // 1_000,
+        preprocess_us=times.preprocess_ns // 1_000,
+        queue_us=times.queue_ns // 1_000,
+        infer_us=times.infer_ns // 1_000,
+        postprocess_us=times.postprocess_ns // 1_000,
+        total_us=times.total_ns // 1_000,
+        batch_size=times.batch_size,
+    )
+
+
+def model_version(key: ModelKey) -> pb.ModelVersion:
+    """The model version that answered."""
+    return pb.ModelVersion(name=key.name, version=str(key.version))
+
+
+def face_messages(found: Detections, *, boxes_only: bool = False) -> list[pb.Face]:
+    """Faces as messages, in their order; without landmarks if only boxes are wanted."""
+    faces = []
+    for index, (box, score) in enumerate(zip(found.boxes.tolist(), found.scores.tolist(), strict=True)):
+        x1, y1, x2, y2 = box
+        face = pb.Face(box=pb.BoundingBox(x1=x1, y1=y1, x2=x2, y2=y2), score=score)
+        if found.landmarks is not None and not boxes_only:
+            for x, y in found.landmarks[index].tolist():
+                face.landmarks.add(x=x, y=y)
+        if found.labels is not None:
+            face.label = int(found.labels[index])
+        faces.append(face)
+    return faces
+
+
+def embedding(vector: Floats) -> pb.Embedding:
+    """A vector, float32 `[d]`, as a message."""
+    return pb.Embedding(values=vector.tolist())
+
+
+def detect_response(
+    answer: DetectAnswer, request_id: str = "", *, boxes_only: bool = False
+) -> pb.DetectResponse:
+    """The answer to Detect, and to a frame of StreamDetect."""
+    return pb.DetectResponse(
+        model=model_version(answer.model),
+        id=request_id,
+        faces=face_messages(answer.detections, boxes_only=boxes_only),
+        image_width=answer.image_width,
+        image_height=answer.image_height,
+        timing=timing(answer.times),
+    )
+
+
+def embed_response(
+    answer: EmbedAnswer, request_id: str = "", *, boxes_only: bool = False
+) -> pb.EmbedResponse:
+    """The answer to Embed, and to a frame of StreamEmbed; `boxes_only` is of its finder."""
+    response = pb.EmbedResponse(
+        model=model_version(answer.model),
+        id=request_id,
+        embeddings=[embedding(vector) for vector in answer.embeddings],
+        timing=timing(answer.times),
+    )
+    if answer.found is not None:
+        response.faces.extend(face_messages(answer.found.detections, boxes_only=boxes_only))
+        response.detector.CopyFrom(model_version(answer.found.model))
+        response.detector_timing.CopyFrom(timing(answer.found.times))
+    return response
+
+
+def analyze_response(
+    answer: AnalyzeAnswer, request_id: str = "", *, boxes_only: bool = False
+) -> pb.AnalyzeResponse:
+    """The answer to Analyze, and to a frame of StreamAnalyze before its tracks are told."""
+    response = pb.AnalyzeResponse(
+        detector=model_version(answer.detector),
+        embedder=model_version(answer.embedder),
+        id=request_id,
+        faces=face_messages(answer.detections, boxes_only=boxes_only),
+        image_width=answer.image_width,
+        image_height=answer.image_height,
+        timing=timing(answer.times),
+        embedder_timing=None if answer.embedder_times is None else timing(answer.embedder_times),
+        embedded=len(answer.rows),
+    )
+    for row, vector in zip(answer.rows.tolist(), answer.embeddings, strict=True):
+        response.faces[row].embedding.values.extend(vector.tolist())
+    return response
+
+
+def compare_response(
+    answer: CompareAnswer, request_id: str = "", *, boxes_only: bool = False
+) -> pb.CompareResponse:
+    """The answer to Compare."""
+    return pb.CompareResponse(
+        embedder=model_version(answer.embedder),
+        id=request_id,
+        similarity=answer.similarity,
+        first=_compared_face(answer.first, boxes_only=boxes_only),
+        second=_compared_face(answer.second, boxes_only=boxes_only),
+        timing=timing(answer.times),
+    )
+
+
+def _compared_face(face: FoundFace, *, boxes_only: bool) -> pb.Face:
+    message = pb.Face()
+    if face.detection is not None:
+        [message] = face_messages(face.detection, boxes_only=boxes_only)
+    message.embedding.CopyFrom(embedding(face.embedding))
+    return message
