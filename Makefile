@@ -85,6 +85,10 @@ bench-soak: $(DEV) ## Watch memory for an hour of load and 200 reloads: docs/ope
 fuzz: $(DEV) ## Send made-up requests to a server, and made-up bytes to its parsers: docs/hardening.md
 	@cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)
 
+.PHONY: fuzz-streams
+fuzz-streams: $(DEV) ## Send streams of frames from clients of every kind, and account for each frame: docs/hardening.md
+	@cd tests && ../$(BIN)/python -m fuzz.streams $(ARGS)
+
 .PHONY: constraints
 constraints: ## Resolve pyproject.toml's ranges afresh into constraints.txt
 	$(check-python)

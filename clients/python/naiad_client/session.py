@@ -46,7 +46,11 @@ class StreamSession(BaseSession[ResultT]):
         """
         super().__init__(core)
         self._start = start
-        self._changed = threading.Condition()
+        lock = threading.RLock()  # of a generator's end, too, which may come in the midst of anything
+        # One lock, and a condition for each who waits: a result should not wake those who have no use for it.
+        self._changed = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+        self._outgoing = threading.Condition(lock)
         self._call: grpc.CallIterator[Any] | None = None
         self._thread = threading.Thread(target=self._run, name="naiad stream", daemon=True)
         self._thread.start()
@@ -88,7 +92,7 @@ class StreamSession(BaseSession[ResultT]):
             TypeError, ValueError, OSError: the picture is of no use, or its file cannot be read.
         """
         taken_us = now_us(capture_time_us)
-        if self._until(self._reserve, timeout) is not True:
+        if self._until(self._reserve, self._room, timeout) is not True:
             raise late("no room for a frame", timeout)
         self._send_reserved(lambda: self._message(frame, faces, taken_us), frame_id)
 
@@ -114,7 +118,7 @@ class StreamSession(BaseSession[ResultT]):
 
     def send_next(self, pull: Callable[[], tuple[ImageLike, FaceLike]]) -> None:
         """Send the picture and faces that `pull` returns, called once there is room; errors as of both."""
-        self._until(self._reserve)
+        self._until(self._reserve, self._room)
         self._send_reserved(lambda: self._message(*pull(), now_us(None)), None)
 
     def __iter__(self) -> Iterator[FrameResult[ResultT]]:
@@ -130,14 +134,14 @@ class StreamSession(BaseSession[ResultT]):
         """
         with self._changed:
             taken = self._take_now()
-            self._changed.notify_all()
+            self._room.notify_all()
         return taken
 
     def finish(self) -> None:
         """Send no more frames; the results of those that were sent can still be taken. Waits for nothing."""
         with self._changed:
             self._core.finish()
-            self._changed.notify_all()
+            self._wake_all()
 
     def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:
         """Send no more frames and wait until the server has answered for all; results can still be taken.
@@ -159,7 +163,7 @@ class StreamSession(BaseSession[ResultT]):
         with self._changed:
             self._core.cancel()
             call = self._call
-            self._changed.notify_all()
+            self._wake_all()
         if call is not None:
             call.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs leaves it unannotated
         if self._thread is not threading.current_thread():
@@ -169,7 +173,7 @@ class StreamSession(BaseSession[ResultT]):
         return threading.get_ident()
 
     def _results(self) -> Iterator[FrameResult[ResultT]]:
-        while not isinstance(result := self._until(self._core.take), Mark):
+        while not isinstance(result := self._until(self._take, self._changed), Mark):
             yield result
             self._taker = self._whoever()
 
@@ -178,24 +182,34 @@ class StreamSession(BaseSession[ResultT]):
             message = make()
             with self._changed:
                 self._core.accept(frame_id, message)
-                self._changed.notify_all()
+                self._outgoing.notify_all()
         except BaseException:
             with self._changed:
                 self._core.unreserve()
-                self._changed.notify_all()
+                self._wake_all()
             raise
 
-    def _until(self, ask: Callable[[], ValueT], timeout: float | None = None) -> ValueT | Mark:
+    def _until(
+        self, ask: Callable[[], ValueT], changed: threading.Condition, timeout: float | None = None
+    ) -> ValueT | Mark:
         """What `ask` returns when that is something else than WAIT, or WAIT when time is up."""
         end = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
+        with changed:
             while (value := ask()) is Mark.WAIT:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                self._changed.wait(left)
-            self._changed.notify_all()  # a result that was taken makes room
+                changed.wait(left)
             return value
+
+    def _take(self) -> FrameResult[ResultT] | Mark:
+        taken = self._core.take()
+        self._room.notify_all()  # where results are what takes the room
+        return taken
+
+    def _wake_all(self) -> None:
+        for condition in (self._changed, self._room, self._outgoing):
+            condition.notify_all()
 
     # --- the stream's own thread ----------------------------------------------------------------------------
 
@@ -205,16 +219,16 @@ class StreamSession(BaseSession[ResultT]):
             while self._is_due():
                 with self._changed:
                     number, left_s = self._core.begin_call(), self._core.left_s(time.monotonic())
-                    self._changed.notify_all()  # there may be room now
+                    self._wake_all()  # there may be room now
                 error = self._read(number, left_s)
                 with self._changed:
                     self._core.ended(error, time.monotonic())
                     self._call = None
-                    self._changed.notify_all()
+                    self._wake_all()
         except Exception as error:  # noqa: BLE001 - raised where results are taken
             with self._changed:
                 self._core.fail(error)
-                self._changed.notify_all()
+                self._wake_all()
 
     def _is_due(self) -> bool:
         """Wait until another call is to be opened; False if none is."""
@@ -237,6 +251,9 @@ class StreamSession(BaseSession[ResultT]):
                 with self._changed:
                     self._core.received(response)
                     self._changed.notify_all()
+                    self._room.notify_all()
+                    if self._core.has_unsent:  # credit may have come; or the end of the call
+                        self._outgoing.notify_all()
         except grpc.RpcError as error:
             return from_rpc(error)
         except BaseException:
@@ -249,7 +266,7 @@ class StreamSession(BaseSession[ResultT]):
         while True:
             with self._changed:
                 while (message := self._core.next_write(number)) is Mark.WAIT:
-                    self._changed.wait()
+                    self._outgoing.wait()
             if message is Mark.END:
                 return
             yield message

@@ -169,6 +169,11 @@ class StreamCore(Generic[ResultT]):
         return self._finishing or self.is_over
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether whoever writes may have something to do: frames, or the half-close due after a goodbye."""
+        return bool(self._unsent) or self._goaway_ms is not None or self._finishing
+
+    @property
     def untaken(self) -> int:
         """Results that nobody has taken out yet."""
         return len(self._results)

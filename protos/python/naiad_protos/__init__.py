@@ -8,4 +8,4 @@ from __future__ import annotations
 from pathlib import Path
 
 DESCRIPTOR_SET = Path(__file__).with_name("naiad") / "vision" / "v1" / "vision.binpb"
-"""The contract with its comments as a FileDescriptorSet, which protoc, buf and grpcurl take in place of .proto."""
+"""The contract and its comments as a FileDescriptorSet, which protoc, buf and grpcurl take for the .proto."""

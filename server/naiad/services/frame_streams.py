@@ -200,7 +200,9 @@ class FrameStream:
 
     def _admit(self, message: Any) -> None:
         frame = message.frame
-        self._ledger.admit(frame.frame_id, message, time.monotonic_ns(), capture_time_us=frame.capture_time_us)
+        self._ledger.admit(
+            frame.frame_id, message, time.monotonic_ns(), capture_time_us=frame.capture_time_us
+        )
         self._changed()
 
     def _reader_ended(self, reader: asyncio.Task[None]) -> None:

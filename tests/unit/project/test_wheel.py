@@ -81,7 +81,13 @@ def test_wheel_holds_every_module_and_stub_of_a_package(
 def test_wheel_holds_the_generated_messages(names: set[PurePosixPath]) -> None:
     """The client works without a proto compiler."""
     folder = PurePosixPath("naiad_protos/naiad/vision/v1")
-    generated = {"vision_pb2.py", "vision_pb2.pyi", "vision_pb2_grpc.py", "vision_pb2_grpc.pyi"}
+    generated = {
+        "vision_pb2.py",
+        "vision_pb2.pyi",
+        "vision_pb2_grpc.py",
+        "vision_pb2_grpc.pyi",
+        "vision.binpb",
+    }
     assert {folder / name for name in generated} <= names
 
 

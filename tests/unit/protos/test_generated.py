@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
+from naiad_protos import DESCRIPTOR_SET
 from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc
 
 PROTOS = Path(__file__).resolve().parents[3] / "protos"
@@ -57,6 +59,34 @@ def test_descriptor_equals_the_compiled_proto_file(tmp_path: Path) -> None:
             for field in message.field:
                 field.ClearField("json_name")
     assert actual == expected
+
+
+def test_descriptor_set_holds_the_contract_and_its_comments() -> None:
+    """What other languages' clients are generated from is what this one speaks, with the words of the .proto file."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET.read_bytes()).file
+    (told,) = (file for file in files if file.name == PROTO_NAME)
+    assert any("track" in place.leading_comments for place in told.source_code_info.location)
+    told.ClearField("source_code_info")
+    spoken = descriptor_pb2.FileDescriptorProto()
+    vision_pb2.DESCRIPTOR.CopyToProto(spoken)
+    for file in (told, spoken):
+        for message in file.message_type:
+            for field in message.field:
+                field.ClearField("json_name")
+    assert told == spoken
+
+
+@pytest.mark.parametrize(("language", "file"), [("cpp", "vision.pb.h"), ("java", "Vision.java")])
+def test_other_languages_are_generated_from_the_descriptor_set(
+    tmp_path: Path, language: str, file: str
+) -> None:
+    """By protoc alone, without the .proto file."""
+    protoc = shutil.which("protoc")
+    if protoc is None:
+        pytest.skip("no protoc on this machine")
+    command = [protoc, f"--descriptor_set_in={DESCRIPTOR_SET}", f"--{language}_out={tmp_path}", PROTO_NAME]
+    subprocess.run(command, check=True, timeout=60)
+    assert "DetectRequest" in (tmp_path / "naiad" / "vision" / "v1" / file).read_text()
 
 
 def test_file_is_registered_under_its_proto_path() -> None:
