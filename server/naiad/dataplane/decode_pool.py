@@ -19,6 +19,7 @@ class DecodePool:
     """A thread pool with a bounded backlog. `run` belongs to the event loop's thread."""
 
     def __init__(self, threads: int, max_pending: int) -> None:
+        self.threads = threads
         self._executor = ThreadPoolExecutor(threads, "naiad-decode", initializer=name_thread)
         self._max_pending = max_pending
         self._pending = 0

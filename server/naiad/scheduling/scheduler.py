@@ -88,7 +88,12 @@ class BatchScheduler(SchedulerBase):
         instance = self._idle[-1]
         reason = self._lone_reason(pending)
         self._dispatched_ns = pending.arrived_ns
-        if self._pace is not None and self._pace.inline and pending.batch_size == 1:
+        if (
+            self._pace is not None
+            and self._pace.inline
+            and pending.batch_size == 1
+            and pending.request.sources is None  # which take as long as they like
+        ):
             self._run_here(instance, pending, reason, self._pace)
         else:
             self._start(instance, (pending,), reason)

@@ -258,5 +258,7 @@ def _cost(times: StageTimes, more_ns: int = 0) -> Cost | None:
     """What a frame took of its model; None where nothing ran."""
     if not times.batch_size:
         return None
-    other_ns = times.decode_ns + times.preprocess_ns + times.postprocess_ns + more_ns
-    return Cost(times.batch_size, times.infer_ns, other_ns)
+    other_ns = times.decode_ns + times.preprocess_ns + times.postprocess_ns
+    if times.is_one_run:
+        return Cost(times.batch_size, times.infer_ns + other_ns, more_ns)
+    return Cost(times.batch_size, times.infer_ns, other_ns + more_ns)

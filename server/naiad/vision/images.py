@@ -114,6 +114,17 @@ def decode_reduced(
     return pixels, _origin(pixels, image_format, header, factor)
 
 
+def size_of(data: bytes | memoryview) -> tuple[int, int]:
+    """Width and height of a file's picture as stored, read off its header alone.
+
+    Raises:
+        InvalidArgumentError: empty, of unknown format, or its header is damaged.
+    """
+    view = memoryview(data).cast("B")
+    header = format_of(view).read_header(view)
+    return header.width, header.height
+
+
 def _whole(_width: int, _height: int) -> int:
     return 1
 

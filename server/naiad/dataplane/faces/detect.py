@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from naiad.dataplane.faces.images import decode_for
 from naiad.dataplane.faces.inference import infer, prepare
+from naiad.dataplane.faces.one_run import OneRun, runs_whole
 from naiad.dataplane.faces.rows import Row
 from naiad.vision.detector import Detector
 
@@ -28,6 +29,8 @@ async def find_in_source(stage: Stage, source: ImageSource, finder: Finder) -> t
 
     No more of a file is decoded than the detector needs.
     """
+    if runs_whole(stage, source):
+        return await OneRun(stage, source, finder).run()
     prepared, origin = await stage.workshop.pool.run(partial(_decode_and_prepare, stage, source))
     [detections] = await _find(stage, prepared, finder)
     return detections, origin

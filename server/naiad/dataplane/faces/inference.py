@@ -11,7 +11,7 @@ from naiad.dataplane.faces.rows import batches_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
 
-    from naiad.core.tensors import Array, InferResponse
+    from naiad.core.tensors import Array, InferResponse, TensorSink, TensorSource
     from naiad.dataplane.decode_pool import DecodePool
     from naiad.dataplane.faces.images import HeldPixels
     from naiad.dataplane.faces.rows import Row, RowBatch
@@ -78,7 +78,10 @@ async def infer(stage: Stage, prepared: Sequence[Prepared]) -> list[InferRespons
         NaiadError: the first error among them; the others are taken back.
     """
     handle, dataplane, times = stage.handle, stage.workshop.dataplane, stage.times
-    requests = [_request(handle, each, stage.deadline_ns) for each in prepared]
+    requests = [
+        request_of(stage, each.tensor, len(each.batch.rows), each.batch if each.is_deferred else None)
+        for each in prepared
+    ]
     if len(requests) == 1:
         responses = [await dataplane.infer(handle, requests[0])]
     else:
@@ -92,7 +95,19 @@ async def infer(stage: Stage, prepared: Sequence[Prepared]) -> list[InferRespons
     return responses
 
 
-def _request(handle: ModelHandle, prepared: Prepared, deadline_ns: int | None) -> InferRequest:
+def request_of(
+    stage: Stage, tensor: Array, rows: int, source: TensorSource | None = None, sink: TensorSink | None = None
+) -> InferRequest:
+    """A request for a vision model.
+
+    Args:
+        stage: which one, and how long it may take.
+        tensor: its input, a placeholder where there is a source.
+        rows: pictures in it.
+        source: where the input's values come from.
+        sink: where the outputs go.
+    """
+    handle = stage.handle
     config = handle.config
     assert config.vision is not None
     assert handle.vision is not None
@@ -100,11 +115,12 @@ def _request(handle: ModelHandle, prepared: Prepared, deadline_ns: int | None) -
     return InferRequest(
         model_name=config.name,
         version=handle.key.version,
-        inputs={name: prepared.tensor},
+        inputs={name: tensor},
         outputs=tuple(handle.vision.output_names),
-        batch_size=len(prepared.batch.rows),
-        deadline_ns=deadline_ns,
-        sources={name: prepared.batch} if prepared.is_deferred else None,
+        batch_size=rows,
+        deadline_ns=stage.deadline_ns,
+        sources=None if source is None else {name: source},
+        sink=sink,
     )
 
 

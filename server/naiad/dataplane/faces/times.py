@@ -22,6 +22,8 @@ class StageTimes:
     postprocess_ns: int = 0
     total_ns: int = 0
     batch_size: int = 0
+    is_one_run: bool = False
+    """Whether all of it but the wait was done by the instance that ran the model."""
 
     def add_response(self, response: InferResponse, written_ns: int = 0) -> None:
         """Count one inference; of several at once the slowest counts.
