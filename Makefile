@@ -23,6 +23,8 @@ MAKEFLAGS += --no-print-directory
 
 # Whatever environment is active, only .venv counts.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIREMENT
+# Without bytecode each of the many servers that tests start compiles all of Naiad: 0.7 s of a start's 2.3 s.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -41,7 +43,7 @@ demo: $(DEMO) ## Build the demo models, serve them, find faces in a photo; resul
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## Check style, format, types and the layers; all four run, whatever fails

@@ -17,6 +17,13 @@ hypothesis.settings.load_profile("naiad")
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own order, by fixtures, holds among the slow and among the others
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that hold slow tests come first: no process begins a long one when the others have none left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real models, photos and golden results; skips the test where there is none."""

@@ -256,9 +256,8 @@ class NaiadServer:
         self._log_profiles()
         if config.exit_on_error and not self.manager.all_ready():
             raise InvalidArgumentError(
-                f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why, "
-                f"and `naiad check {' '.join(map(str, config.model_repository))}` what to do "
-                "(--exit-on-error=false serves the others)"
+                f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why"
+                f"{_check_advice(config)} (--exit-on-error=false serves the others)"
             )
 
     def _engines(self, environment: OrtEnvironment) -> EngineService | None:
@@ -349,6 +348,13 @@ def _profiles(config: ServerConfig) -> Profiles | None:
     if not config.profile_directory:
         return None
     return Profiles(Path(config.profile_directory), frozenset(config.profile_model))
+
+
+def _check_advice(config: ServerConfig) -> str:
+    """What else says why a model was not loaded; of those that an engine runs there is no file to look at."""
+    if config.engine:
+        return ""
+    return f", and `naiad check {' '.join(map(str, config.model_repository))}` what to do"
 
 
 def _remote_engine(config: ServerConfig) -> RemoteEngine | None:

@@ -32,6 +32,7 @@ RECORDING = CONTRACT / "golden.json"
 CASES: list[dict[str, Any]] = json.loads(RECORDING.read_text())["cases"] if RECORDING.is_file() else []
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not CASES, reason="no recording of a Triton (set NAIAD_TRITON_CONTRACT)"),
     pytest.mark.timeout(300),  # whichever test comes first makes all the calls
 ]

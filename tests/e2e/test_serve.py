@@ -27,6 +27,7 @@ from tritonclient.utils import InferenceServerException
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
 
 A_SECOND = 600_000
 """So many turns of the model `long` take about a second, and longer where the machine is busy."""
@@ -245,14 +246,18 @@ def test_a_server_whose_log_nobody_reads_any_more_still_drains(repository: Path)
         assert server.wait() == 0
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+FREE_PORTS = {"NAIAD_GRPC_PORT": "0", "NAIAD_HTTP_PORT": "0", "NAIAD_METRICS_PORT": "0"}
+"""Another server of this machine may have the ports that are the default."""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "naiad", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env=naiad_environment(**environment),
+        env=naiad_environment(**FREE_PORTS),
     )
 
 

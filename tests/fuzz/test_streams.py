@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["naiad", "grpcio"])
 async def test_no_frame_is_lost_whatever_clients_do(tmp_path: Path, transport: str) -> None:
     account = await soak(tmp_path, 2_000, 7, grpc_transport=transport)

@@ -12,12 +12,15 @@ import subprocess
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
+from support.frame_streams import DetectStream
 from support.images import DOCKER, load_yaml
 from support.onnx_models import add_sub
 from support.promql import Matcher, grouping_labels, selectors
 from support.repositories import ADD_SUB_CONFIG, add_model
-from support.servers import metrics_address, server
+from support.servers import address, metrics_address, server
+from support.vision_models import DETECTOR_CONFIG, brightness_detector
 
 from naiad.telemetry.metrics import METRICS
 
@@ -34,9 +37,10 @@ Labels = dict[str, set[str]]
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Labels]:
-    """What a server with a cached model shows, by sample; those of GPUs, which need not be here, from the table."""
+    """What a server with a cached model and a stream shows, by sample; those of GPUs, which need not be here, from the table."""
     folder = tmp_path_factory.mktemp("models")
     add_model(folder, "simple", add_sub(), CONFIG)
+    add_model(folder, "detector", brightness_detector(), DETECTOR_CONFIG)
     found: defaultdict[str, Labels] = defaultdict(dict)
     # Not by a parser of the format, which gives counters another name.
     for name, labels in re.findall(r"^(\w+)(?:{(.*)})? ", asyncio.run(_scrape(folder)), re.MULTILINE):
@@ -50,8 +54,14 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Labels]:
 
 
 async def _scrape(folder: Any) -> str:
-    """The text of `/metrics`."""
-    async with server(folder, cache_config=("local,size=1048576",)) as running:
+    """The text of `/metrics`, after a frame of a stream."""
+    async with (
+        server(folder, cache_config=("local,size=1048576",)) as running,
+        grpc.aio.insecure_channel(address(running)) as channel,
+    ):
+        stream = await DetectStream(channel).open()
+        await stream.send()
+        await stream.rest()
 
         def read() -> str:
             with contextlib.closing(

@@ -390,3 +390,20 @@ async def test_each_frame_has_the_version_that_serves_when_it_is_begun_with(
         for _ in range(2):
             assert (await stream.read("result")).result.model.version == "2"
         assert (await stream.rest())[-1].closed.frames_answered == 3
+
+
+async def test_a_stream_that_names_no_model_keeps_the_one_it_was_opened_with(tmp_path: Path) -> None:
+    """A second detector makes the name missing in new streams, and is nothing to those that are open."""
+    folder = tmp_path / "models"
+    add_model(folder, "detector", brightness_detector(), ALONE + ONE)
+    async with serving(folder, model_control_mode="explicit", load_model=["*"]) as (running, channel):
+        stream = await DetectStream(channel, every()).open()
+        assert (await stream.read("opened")).opened.model.name == "detector"
+        add_model(folder, "another", brightness_detector(), ALONE + ONE)
+        await running.manager.load("another")
+        await stream.send()
+        assert (await stream.read("result")).result.model.name == "detector"
+        await stream.rest()
+        refused = await DetectStream(channel, every()).open()
+        with pytest.raises(grpc.aio.AioRpcError, match="there are 2 detectors"):
+            await refused.next()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from naiad.core.tensors import Array
-    from naiad.telemetry.metrics import ModelState, VersionState, VersionView
+    from naiad.telemetry.metrics import ModelState, RoomView, StreamsView, VersionState, VersionView
 
 QUEUE, BUSY = 100, 2
 """Requests that may wait, and those that two instances have taken meanwhile, one each."""
@@ -246,6 +246,12 @@ class _Nothing:
         return ()
 
     def models(self) -> tuple[ModelState, ...]:
+        return ()
+
+    def streams(self) -> tuple[StreamsView, ...]:
+        return ()
+
+    def rooms(self) -> tuple[RoomView, ...]:
         return ()
 
 

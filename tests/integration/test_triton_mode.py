@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,11 @@ from support.vision_models import (
 from tritonclient.grpc import aio as triton
 
 import naiad_client
+from naiad.core.errors import CancelledError, InvalidArgumentError
+from naiad.runtime.remote.fleet import Fleet
+from naiad.runtime.remote.loader import RemoteEngine
 from naiad_client import aio
+from naiad_client.triton.models import TritonModels, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -299,39 +305,112 @@ async def test_a_config_that_wants_more_than_the_engine_gives_is_refused(
         {},
         EMBEDDER_CONFIG.replace("max_batch_size: 4", "max_batch_size: 5"),
     )
-    with pytest.raises(Exception, match="not every model could be loaded"):
+    with pytest.raises(InvalidArgumentError, match="not every model could be loaded") as refused:
         async with server(tmp_path / "configs", engine=f"triton://{address(behind)}"):
             pass
+    assert "naiad check" not in refused.value.message  # it looks at files, of which there are none
 
 
-def test_without_its_packages_the_mode_names_the_extra() -> None:
-    """In a process of its own, where tritonclient cannot be imported."""
+def test_the_mode_needs_its_extra_and_none_of_a_servers_packages() -> None:
+    """The extra `triton` has no engine and no front end; without it the error names it.
+
+    In a process where none of them can be imported; one process, because it imports for seconds.
+    """
     program = (
-        "import sys; sys.modules['tritonclient'] = None\n"
+        "import sys\n"
+        "for name in 'onnx onnxruntime hpack httptools starlette uvicorn typer prometheus_client pynvml'.split():\n"
+        "    sys.modules[name] = None\n"
+        "sys.modules['tritonclient'] = None\n"
         "import naiad_client\n"
         "try: naiad_client.Client('localhost:1', mode='triton')\n"
         "except naiad_client.UnsupportedError as error: print(error)\n"
+        "del sys.modules['tritonclient']\n"
+        "naiad_client.Client('localhost:1', mode='triton').close()\n"
+        "print('opened')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pip install 'naiad[triton]'" in done.stdout
+    assert done.stdout.endswith("opened\n")
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+_FRAME_HEAD_BYTES = 9
+_HEADERS = 1
+
+
+async def test_a_stream_that_ends_before_it_begins_is_over(behind: NaiadServer) -> None:
+    """Closed in the same turn of the loop as it was opened, or opened on a closed client: nobody waits for it."""
+    client = aio.Client(address(behind), color="bgr", mode="triton")
+    stream = client.open_stream("detect")
+    await asyncio.sleep(0)  # the session begins its call
+    await client.close()
+    late = client.open_stream("detect")
+    for session in (stream, late):
+        with pytest.raises(naiad_client.CancelledError, match="Channel closed!"):
+            async with asyncio.timeout(5):
+                await anext(aiter(session))
+
+
+def test_threads_that_call_while_another_closes_are_told() -> None:
+    """Each call ends, whenever it comes; none waits for a loop that is gone. `close` may be called by several."""
+    for _ in range(3):
+        client = naiad_client.Client("127.0.0.1:1", color="bgr", mode="triton", retries=0)
+        begin = threading.Barrier(6)
+
+        def call(client: naiad_client.Client = client, begin: threading.Barrier = begin) -> str:
+            begin.wait()
+            for _ in range(200):
+                try:
+                    client.detect(picture(1, 1, 1, 8, 8))
+                except naiad_client.CancelledError:
+                    return "told"
+                except naiad_client.UnavailableError:
+                    continue
+            return "never told"
+
+        def close(client: naiad_client.Client = client, begin: threading.Barrier = begin) -> str:
+            begin.wait()
+            client.close()
+            return "closed"
+
+        with ThreadPoolExecutor(6) as pool:
+            ends = [pool.submit(work) for work in (call, call, call, call, close, close)]
+            assert [end.result(10) for end in ends] == ["told"] * 4 + ["closed"] * 2
+
+
+async def test_what_is_asked_for_while_the_program_ends_is_cancelled() -> None:
+    """Threads take no work any more then: no error of Naiad's own, and nothing is logged as one."""
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    fleet = Fleet(["127.0.0.1:1"])
+    with pytest.raises(CancelledError, match="Channel closed!"):
+        await TritonModels(RemoteEngine(fleet), threads).prepare(Wanted("detector", None))
+    fleet.close()
 
 
 async def test_closing_a_client_ends_the_calls_under_way() -> None:
-    """Of a server that accepts and says nothing: neither the call nor `close` waits for its limit."""
-    connected, gone = asyncio.Event(), asyncio.Event()
+    """Of a server that answers nothing: neither the call nor `close` waits for its limit."""
+    called, gone = asyncio.Event(), asyncio.Event()
 
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connected.set()
-        while await reader.read(4096):
-            pass
-        writer.close()
-        gone.set()
+    async def answer_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_SETTINGS)  # until these have come gRPC keeps a connection for 20 s, used or not
+        await reader.readexactly(len(_PREFACE))
+        try:
+            while True:
+                head = await reader.readexactly(_FRAME_HEAD_BYTES)
+                await reader.readexactly(int.from_bytes(head[:3], "big"))
+                if head[3] == _HEADERS:
+                    called.set()
+        except asyncio.IncompleteReadError:
+            writer.close()
+            gone.set()
 
-    listening = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    listening = await asyncio.start_server(answer_nothing, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     client = aio.Client(f"127.0.0.1:{port}", color="bgr", mode="triton", timeout=None)
     call = asyncio.create_task(client.detect(picture(1, 1, 1)))
-    await connected.wait()
+    await called.wait()
     await client.close()
     with pytest.raises(naiad_client.CancelledError):
         await call
@@ -345,18 +424,6 @@ async def test_a_deadline_holds_in_the_client_too(behind: NaiadServer) -> None:
         with pytest.raises(naiad_client.DeadlineExceededError):
             await client.detect(picture(1, 1, 1), timeout=1e-6)
         assert (await client.detect(picture(1, 1, 1))).faces
-
-
-def test_the_mode_needs_none_of_a_servers_packages() -> None:
-    """The extra `triton` has no engine and no front end: in a process where none can be imported."""
-    program = (
-        "import sys\n"
-        "for name in 'onnx onnxruntime hpack httptools starlette uvicorn typer prometheus_client pynvml'.split():\n"
-        "    sys.modules[name] = None\n"
-        "import naiad_client\n"
-        "naiad_client.Client('localhost:1', mode='triton').close()\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_mode_that_there_is_not_is_refused() -> None:

@@ -241,10 +241,21 @@ async def test_limits_name_value_limit_and_flag(tmp_path: Path) -> None:
         for request, words in (
             (pb.EmbedRequest(image=FOUR, faces=[FACE] * 3), "3 faces are to be embedded in one call"),
             (pb.EmbedRequest(crops=[FOUR] * 3), "3 crops are to be embedded in one call"),
+            # Counted before anything is read of them: a message may hold hundreds of thousands.
+            (pb.EmbedRequest(image=FOUR, faces=[pb.FaceLandmarks()] * 3), "3 faces are to be embedded"),
+            (pb.EmbedRequest(crops=[pb.Image()] * 3), "3 crops are to be embedded"),
         ):
             code, details = await refused(stub.Embed(request))
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert words + ", the limit is 2 (--max-embed-faces)" in details
+            assert words in details
+            assert "the limit is 2 (--max-embed-faces)" in details
+        frame = pb.Frame(frame_id=1, image=FOUR, faces=[pb.FaceLandmarks()] * 3)
+        messages = [
+            pb.StreamEmbedRequest(options=pb.StreamEmbedOptions()),
+            pb.StreamEmbedRequest(frame=frame),
+        ]
+        [response] = [each async for each in stub.StreamEmbed(iter(messages))]
+        assert "3 faces are to be embedded in one call, the limit is 2" in response.error.message
         code, details = await refused(stub.Analyze(pb.AnalyzeRequest(image=FOUR)))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "480000 more came, the limit is 400000 (--max-held-image-bytes)" in details

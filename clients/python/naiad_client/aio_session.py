@@ -52,7 +52,11 @@ class StreamSession(BaseSession[ResultT]):
     ) -> None:
         """Close the stream; at once, if an error is on its way."""
         if kind is None:
-            await self.close()
+            try:
+                await self.close()
+            except asyncio.CancelledError:  # whoever ends the wait wants no stream that goes on
+                await self.cancel()
+                raise
         else:
             await self.cancel()
 
@@ -257,6 +261,8 @@ class _Status:
 
     async def error(self, error: grpc.RpcError) -> NaiadError | None:
         """The error for the status, or for `error` where the server said nothing; None if it was OK."""
+        if not self._known.done() and (error.code(), error.details()) != self._MASK:
+            return from_rpc(error)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self._known, self._LIMIT_S)
         return from_rpc(error)

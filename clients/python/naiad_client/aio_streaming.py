@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import threading
 from collections.abc import AsyncIterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -30,7 +32,7 @@ async def run_stream(
 
     Args:
         open_session: opens the stream.
-        items: what to send, possibly without end. A plain iterable is pulled in a worker thread.
+        items: what to send, possibly without end. A plain iterable is pulled in threads.
         pair: the picture and faces of an item.
 
     Raises:
@@ -74,6 +76,25 @@ class _SourceEnd(Exception):  # noqa: N818 - no error, and a coroutine cannot ra
     """The source has no more items."""
 
 
+async def _in_own_thread(work: Callable[[], Any]) -> Any:
+    """What `work` returns, from a thread of its own.
+
+    A source may block for ever, as a camera does that was pulled out. One of `asyncio.to_thread`'s few
+    threads would be missing then wherever else they are used, and the program would wait for it at its end.
+    """
+    told: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    told.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            told.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the item is awaited
+            told.set_exception(error)
+
+    threading.Thread(target=run, name="naiad stream source", daemon=True).start()
+    return await asyncio.wrap_future(told)
+
+
 def _puller(items: AsyncIterable[ItemT] | Iterable[ItemT]) -> Callable[[], Awaitable[ItemT]]:
     """How to get the next item; it raises _SourceEnd at the end.
 
@@ -85,7 +106,7 @@ def _puller(items: AsyncIterable[ItemT] | Iterable[ItemT]) -> Callable[[], Await
         fetch = partial(anext, asynchronous, end)
     else:
         iterator = iter(items)
-        fetch = partial(asyncio.to_thread, next, iterator, end)
+        fetch = partial(_in_own_thread, partial(next, iterator, end))
 
     async def pull() -> ItemT:
         item = await fetch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import grpc
@@ -75,7 +76,7 @@ def _triton_stub(is_async: bool) -> Any:
 
 
 class _AutoBase:
-    """A stub that asks the server once, at the first call, what it is.
+    """A stub that asks the server at the first call what it is, within that call's time.
 
     An empty Detect is refused by every Naiad and unknown to every Triton.
     """
@@ -94,8 +95,10 @@ class _AutoBase:
         found: dict[str, str] = getattr(self._stub, "transports", dict)()
         return found
 
-    def _choose(self, error: grpc.RpcError) -> Any:
-        """The stub, by how the probe ended; raises the error if that says nothing."""
+    def _choose(self, error: grpc.RpcError | None) -> Any:
+        """The stub, by how the probe ended (None: well); raises the error if that says nothing."""
+        if error is None:
+            return self._naiad
         code = error.code()
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return self._triton()
@@ -104,44 +107,66 @@ class _AutoBase:
         raise error
 
 
+def _end_s(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left_s(end_s: float | None) -> float | None:
+    return None if end_s is None else max(0.0, end_s - time.monotonic())
+
+
+def _probe_s(timeout: float | None) -> float:
+    return _PROBE_TIMEOUT_S if timeout is None else min(timeout, _PROBE_TIMEOUT_S)
+
+
 class _AutoStub(_AutoBase):
     """The same for threads."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any, **settings: Any) -> Any:
-            return getattr(self._resolved(), name)(*arguments, **settings)
+        def call(*arguments: Any, timeout: float | None = None, **settings: Any) -> Any:
+            end_s = _end_s(timeout)
+            stub = self._resolved(timeout)
+            return getattr(stub, name)(*arguments, timeout=_left_s(end_s), **settings)
 
         return call
 
     def close(self) -> None:
         """Close the stub that was chosen."""
+        with self._lock:
+            self._is_closed = True
         getattr(self._stub, "close", lambda: None)()
 
-    def _resolved(self) -> Any:
-        with self._lock:
-            if self._stub is None:
-                try:
-                    self._probe(b"", timeout=_PROBE_TIMEOUT_S, metadata=self._metadata)
-                    self._stub = self._naiad
-                except grpc.RpcError as error:
-                    self._stub = self._choose(error)
+    def _resolved(self, timeout: float | None) -> Any:
+        if self._stub is None:
+            failure = self._ask(timeout)  # without the lock: nobody waits for another's answer
+            with self._lock:
+                if self._stub is None:
+                    if failure is not None and self._is_closed:
+                        raise failure
+                    self._stub = self._choose(failure)
         return self._stub
+
+    def _ask(self, timeout: float | None) -> grpc.RpcError | None:
+        try:
+            self._probe(b"", timeout=_probe_s(timeout), metadata=self._metadata)
+        except grpc.RpcError as error:
+            return error
+        return None
 
 
 class _AsyncAutoStub(_AutoBase):
     """The same for asyncio."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._lock = asyncio.Lock()
-
     def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any, **settings: Any) -> Any:
-            return await getattr(await self.resolved(), name)(*arguments, **settings)
+        async def call(*arguments: Any, timeout: float | None = None, **settings: Any) -> Any:  # noqa: ASYNC109 - as stubs
+            end_s = _end_s(timeout)
+            stub = await self.resolved(timeout)
+            return await getattr(stub, name)(*arguments, timeout=_left_s(end_s), **settings)
 
         def stream(**settings: Any) -> _Deferred:
             return _Deferred(self, name, settings)
@@ -153,15 +178,16 @@ class _AsyncAutoStub(_AutoBase):
         if hasattr(self._stub, "close"):
             await self._stub.close()
 
-    async def resolved(self) -> Any:
-        """The stub that suits the server."""
-        async with self._lock:
+    async def resolved(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - as stubs have it
+        """The stub that suits the server, found within so many seconds."""
+        if self._stub is None:
+            failure: grpc.RpcError | None = None
+            try:
+                await self._probe(b"", timeout=_probe_s(timeout), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = error
             if self._stub is None:
-                try:
-                    await self._probe(b"", timeout=_PROBE_TIMEOUT_S, metadata=self._metadata)
-                    self._stub = self._naiad
-                except grpc.RpcError as error:
-                    self._stub = self._choose(error)
+                self._stub = self._choose(failure)
         return self._stub
 
 
@@ -173,7 +199,9 @@ class _Deferred:
         self._opening = asyncio.create_task(self._open(auto, name, settings), name="naiad stream opening")
 
     async def _open(self, auto: _AsyncAutoStub, name: str, settings: dict[str, Any]) -> Any:
-        call = getattr(await auto.resolved(), name)(**settings)
+        end_s = _end_s(settings.pop("timeout", None))
+        stub = await auto.resolved(_left_s(end_s))
+        call = getattr(stub, name)(timeout=_left_s(end_s), **settings)
         for callback in self._callbacks:
             call.add_done_callback(callback)
         return call

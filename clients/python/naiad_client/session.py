@@ -63,7 +63,11 @@ class StreamSession(BaseSession[ResultT]):
     ) -> None:
         """Close the stream; at once, if an error is on its way."""
         if kind is None:
-            self.close()
+            try:
+                self.close()
+            except KeyboardInterrupt:  # whoever interrupts the wait wants no stream that goes on
+                self.cancel()
+                raise
         else:
             self.cancel()
 
@@ -241,7 +245,10 @@ class StreamSession(BaseSession[ResultT]):
 
     def _read(self, number: int, left_s: float | None) -> NaiadError | None:
         """Make one call and take in its responses; returns how it ended."""
-        call = self._start(self._requests(number), left_s)
+        try:
+            call = self._start(self._requests(number), left_s)
+        except grpc.RpcError as error:  # of a stub that must ask the server first what it is
+            return from_rpc(error)
         with self._changed:
             self._call = call
             if self._core.is_over:  # cancelled while the call began

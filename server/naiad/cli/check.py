@@ -28,6 +28,9 @@ _FIELDS = (
 )
 
 
+_ENGINE = environment_name("engine")
+
+
 class OutputFormat(Enum):
     """How the report is written."""
 
@@ -84,6 +87,12 @@ def check(
         measure_layout,
     )
     flags = {field: value for field, value in zip(_FIELDS, given, strict=True) if value is not None}
+    if os.environ.get(_ENGINE):
+        typer.secho(
+            f"{_ENGINE} is set and ignored: check looks at local model files alone, and asks no engine",
+            fg="yellow",
+            err=True,
+        )
     inspection = _inspect(_settings(repository, flags))
     if propose and output is OutputFormat.TEXT:
         typer.echo(proposals_text(inspection), nl=False)

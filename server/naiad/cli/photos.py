@@ -13,6 +13,7 @@ from naiad_client import (
     AnalyzeResult,
     DetectResult,
     Finder,
+    InternalError,
     InvalidArgumentError,
     NaiadError,
     ResourceExhaustedError,
@@ -46,9 +47,11 @@ def run_photos(job: PhotoJob, photos: Sequence[Path]) -> int:
     """Say what is in each photo, in their order; returns the exit code, 1 if any failed.
 
     Raises:
+        InvalidArgumentError: two photos would be written to one file, or a photo would be written over.
         NaiadError: nobody answers, or pictures cannot be written.
     """
     if job.output is not None:
+        _check_targets(job.output, photos)
         _make(job.output)
     failed = 0
     with (
@@ -73,7 +76,7 @@ def _ask(client: Client, job: PhotoJob, photo: Path) -> Result | Failure:
             return client.detect(photo, score_threshold=job.score_threshold)
         finder = Finder(score_threshold=job.score_threshold)
         return client.analyze(photo, model=job.embedder, finder=finder)
-    except (InvalidArgumentError, ResourceExhaustedError, OSError, ValueError) as error:
+    except (InvalidArgumentError, InternalError, ResourceExhaustedError, OSError, ValueError) as error:
         return error
 
 
@@ -89,7 +92,7 @@ def _tell(job: PhotoJob, photo: Path, result: Result) -> None:
     if job.output is not None:
         pixels = picture.decode(photo.read_bytes())
         drawn = picture.with_faces(pixels, result.faces, pixels.shape[1])
-        picture.save(job.output / f"{photo.stem}.jpg", drawn)
+        picture.save(_target(job.output, photo), drawn)
 
 
 def _summary(result: Result) -> str:
@@ -99,6 +102,26 @@ def _summary(result: Result) -> str:
     else:
         by = f"{result.model}/{result.version}"
     return f"{faces} by {by} in {result.timing.total_us / 1000:.1f} ms"
+
+
+def _target(folder: Path, photo: Path) -> Path:
+    return folder / f"{photo.stem}.jpg"
+
+
+def _check_targets(folder: Path, photos: Sequence[Path]) -> None:
+    """Refuse what would lose a picture; said before any is sent."""
+    resolved = {photo.resolve() for photo in photos}
+    taken: dict[Path, Path] = {}
+    for photo in photos:
+        target = _target(folder, photo).resolve()
+        if target in resolved:
+            raise errors.InvalidArgumentError(
+                f"{_target(folder, photo)} is one of the photos: name another folder with --output"
+            )
+        if taken.setdefault(target, photo).resolve() != photo.resolve():
+            raise errors.InvalidArgumentError(
+                f"{taken[target]} and {photo} would both be written as {_target(folder, photo)}"
+            )
 
 
 def _make(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ def run_video(job: VideoJob, source: str, target: Path) -> int:
     Raises:
         NaiadError: nobody answers, the source cannot be read or the target cannot be written.
     """
+    if target.exists() and os.path.exists(source) and target.samefile(source):  # noqa: PTH110 - may be a URL
+        raise InvalidArgumentError(f"{target} is the video that is read: name another file to write")
     with _reading(source) as capture, connected(job.server, detector=job.model, color="bgr") as client:
         frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         started = time.monotonic()

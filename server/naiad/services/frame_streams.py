@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from naiad.core.errors import DeadlineExceededError, NaiadError, UnavailableError
+from naiad.core.errors import DeadlineExceededError, InternalError, NaiadError, UnavailableError
 from naiad.dataplane.frames.fair_share import Seat
 from naiad.dataplane.frames.ledger import FrameLedger
 from naiad.services.calls import SHUTTING_DOWN
@@ -19,8 +19,8 @@ from naiad.services.status import code_number, status_of
 from naiad.services.stream_messages import (
     account_message,
     closed_message,
+    fill_account,
     frame_of,
-    frame_times,
 )
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_MS = 1_000
 """When clients are told to try again after a goaway: a balancer has heard of the drain by then."""
-
-
-class Answered(NamedTuple):
-    """A frame's result message, and what it took of the model's room."""
-
-    result: Any
-    cost: Cost | None
 
 
 class FrameWork(Protocol):
@@ -75,8 +68,8 @@ class FrameWork(Protocol):
         """The frame of that number is begun with."""
         ...
 
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
-        """Answer a frame.
+    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None, result: Any) -> Cost | None:
+        """Answer a frame: write into `result`, which is empty, and give what it took of the model's room.
 
         Raises:
             NaiadError: what the frame fails with.
@@ -142,6 +135,7 @@ class FrameStream:
         self._tasks: dict[Frame, asyncio.Task[tuple[Any, Cost | None]]] = {}
         self._seat: Seat | None = None
         self._readable = asyncio.Event()
+        self._readable.set()
         self._news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -203,6 +197,8 @@ class FrameStream:
         self._ledger.admit(
             frame.frame_id, message, time.monotonic_ns(), capture_time_us=frame.capture_time_us
         )
+        # The only thing that brings a new time: what is begun with or finished takes one away.
+        self._set_timer(self._ledger.due_ns)
         self._changed()
 
     def _reader_ended(self, reader: asyncio.Task[None]) -> None:
@@ -218,10 +214,11 @@ class FrameStream:
             return
         self._want()
         ledger = self._ledger
-        if ledger.may_read:
+        if not self._readable.is_set() and ledger.may_read:
             self._readable.set()
-        self._set_timer(ledger.due_ns)
-        self._news.set()
+        # Not at each change: waking the writer costs as much as all else here.
+        if ledger.is_result_ready or (self._opened is not None and ledger.must_tell):
+            self._news.set()
 
     def _want(self) -> None:
         """Ask for a turn if a frame may be begun with."""
@@ -257,8 +254,7 @@ class FrameStream:
         entry = None if self._is_closed else self._ledger.begin(time.monotonic_ns())
         if entry is not None:
             self._work.begin(entry.number)
-            task = asyncio.create_task(self._answer(entry), name="stream frame")
-            self._tasks[entry] = task
+            task = self._tasks[entry] = asyncio.create_task(self._answer(entry), name="stream frame")
             task.add_done_callback(partial(self._worked, entry, seat))
         self._changed()
         return entry is not None
@@ -266,23 +262,29 @@ class FrameStream:
     async def _answer(self, entry: Frame) -> tuple[Any, Cost | None]:
         """A frame's response, and what it took; `None` for that where it failed."""
         try:
-            deadlines = [each for each in (self._deadline_ns, entry.deadline_ns) if each is not None]
-            frame = frame_of(entry.payload)
-            answered = await self._work.answer(frame, entry.number, min(deadlines, default=None))
+            deadline_ns = entry.deadline_ns
+            if self._deadline_ns is not None:
+                deadline_ns = min(self._deadline_ns, deadline_ns or self._deadline_ns)
             response = self._frame_response(entry)
-            response.result.CopyFrom(answered.result)
+            response.result.SetInParent()
+            frame = frame_of(entry.payload)
+            cost = await self._work.answer(frame, entry.number, deadline_ns, response.result)
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
             return self._failed(entry, error), None
-        return response, answered.cost
+        return response, cost
 
     def _worked(self, entry: Frame, seat: Seat, task: asyncio.Task[tuple[Any, Cost | None]]) -> None:
         del self._tasks[entry]
         self._work.end(entry.number)
         cost = None
-        if not task.cancelled():  # as it is by the frame's deadline, and by the stream's end
+        if not task.cancelled():
             response, cost = task.result()
             if not self._is_closed:
                 self._finish(entry, response, is_answer=response.HasField("result"))
+        elif not (entry.is_finished or self._is_closed):
+            # Neither by its deadline nor by the stream's end, but by what it waited for.
+            response = self._failed(entry, InternalError("the work on the frame was cancelled"))
+            self._finish(entry, response, is_answer=False)
         seat.done(cost)
         self._changed()
 
@@ -305,6 +307,7 @@ class FrameStream:
         self._timer = None
         for entry in self._ledger.expire(time.monotonic_ns()):
             self._tasks[entry].cancel()
+        self._set_timer(self._ledger.due_ns)
         self._changed()
 
     # Writing
@@ -315,7 +318,12 @@ class FrameStream:
         is_told, is_going = self._opened is not None, False
         while True:
             self._news.clear()
-            if reader.done() and not is_going and is_told and _is_drain(reader):
+            if (
+                is_told
+                and not is_going
+                and reader.done()
+                and isinstance(reader.exception(), UnavailableError)
+            ):
                 is_going = True
                 await write(self._response(goaway=self._goaway()))
             elif (entry := ledger.take()) is not None:
@@ -336,7 +344,7 @@ class FrameStream:
         if response is None:
             response = self._failed(entry, self._too_late(entry))
         if self._opened is not None:
-            response.account.CopyFrom(account_message(self._ledger.tell(), frame_times(entry)))
+            fill_account(response.account, self._ledger.tell(), entry)
         return response
 
     def _too_late(self, entry: Frame) -> DeadlineExceededError:
@@ -387,7 +395,3 @@ class FrameStream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(reader, *tasks, return_exceptions=True)
-
-
-def _is_drain(reader: asyncio.Task[None]) -> bool:
-    return isinstance(reader.exception(), UnavailableError)

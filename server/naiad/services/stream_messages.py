@@ -106,24 +106,32 @@ def contract_message(contract: Contract) -> pb.StreamContract:
     )
 
 
-def account_message(statement: Statement, times: pb.FrameTimes | None = None) -> pb.StreamAccount:
-    """How a stream stands; `times` are those of the frame that the message answers."""
-    dropped = [
-        pb.DroppedFrames(reason=_REASONS[reason], frame_ids=ids) for reason, ids in statement.dropped.items()
-    ]
-    return pb.StreamAccount(dropped=dropped, credit_limit=statement.credit_limit, times=times)
+def account_message(statement: Statement) -> pb.StreamAccount:
+    """How a stream stands."""
+    account = pb.StreamAccount()
+    fill_account(account, statement)
+    return account
 
 
-def frame_times(entry: Entry[Any, Any]) -> pb.FrameTimes:
+def fill_account(
+    account: pb.StreamAccount, statement: Statement, entry: Entry[Any, Any] | None = None
+) -> None:
+    """Write how a stream stands into its place in a message, which may be the answer to a frame."""
+    account.credit_limit = statement.credit_limit
+    for reason, frame_ids in statement.dropped.items():
+        account.dropped.add(reason=_REASONS[reason], frame_ids=frame_ids)
+    if entry is not None:
+        _fill_times(account.times, entry)
+
+
+def _fill_times(times: pb.FrameTimes, entry: Entry[Any, Any]) -> None:
     """When a frame was received, begun with (0 if never) and answered, which is now."""
     now_us = time.time_ns() // 1_000
     # The server's clock may be set while a stream lasts, so its distance is taken anew each time.
     offset_us = now_us - time.monotonic_ns() // 1_000
-    return pb.FrameTimes(
-        received_us=entry.received_ns // 1_000 + offset_us,
-        begun_us=entry.begun_ns // 1_000 + offset_us if entry.begun_ns else 0,
-        answered_us=now_us,
-    )
+    times.received_us = entry.received_ns // 1_000 + offset_us
+    times.begun_us = entry.begun_ns // 1_000 + offset_us if entry.begun_ns else 0
+    times.answered_us = now_us
 
 
 def closed_message(ledger: FrameLedger[Any, Any]) -> pb.StreamClosed:

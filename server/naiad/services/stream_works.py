@@ -8,19 +8,18 @@ from naiad.core.errors import InvalidArgumentError
 from naiad.dataplane.frames.contract import ResultOrder
 from naiad.dataplane.frames.room import Cost
 from naiad.dataplane.frames.track_line import TrackLine
-from naiad.services.frame_streams import Answered
 from naiad.services.vision_messages import (
     analyze_response,
     detect_finder,
     detect_response,
     embed_response,
-    embedding,
     finder_of,
     image_source,
     landmark_arrays,
     model_choice,
     model_version,
     normalize_of,
+    write_embedding,
 )
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
@@ -41,7 +40,11 @@ _ONCE = pb.EMBED_WHEN_ONCE_A_TRACK
 
 
 class _Work:
-    """What the three have in common: frames may pass a tracker on their way."""
+    """What the three have in common: frames may pass a tracker on their way.
+
+    A model that was chosen because it was the only one stays chosen when another one is loaded: `opened`
+    fixes the names, and leaves versions open.
+    """
 
     def __init__(self, faces: FacePlane, line: TrackLine | None = None) -> None:
         self._faces = faces
@@ -77,20 +80,23 @@ class DetectWork(_Work):
         Raises:
             InvalidArgumentError: they contradict each other, or the version is no number.
         """
-        super().__init__(faces, _line_of(options, contract))
+        super().__init__(faces, _line_of(faces, options, contract))
         self._finder = detect_finder(options.model_name, options.model_version, options.options)
         self._boxes_only = options.options.boxes_only
 
     def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
         """The detector, as of now."""
         with self.acquire() as handle:
+            self._finder = self._finder._replace(name=handle.key.name)
             return pb.StreamOpened(model=model_version(handle.key), contract=contract)
 
     def acquire(self) -> ModelHandle:
         """The detector that would answer now."""
         return self._faces.acquire(self._finder.model, Detector)
 
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+    async def answer(
+        self, frame: pb.Frame, number: int, deadline_ns: int | None, result: pb.DetectResponse
+    ) -> Cost | None:
         """The faces of one frame."""
         finder = self._finder
         answer = await self._faces.detect(
@@ -102,10 +108,10 @@ class DetectWork(_Work):
             deadline_ns=deadline_ns,
         )
         ids = None if self._line is None else await self._line.track(number, answer.detections)
-        result = detect_response(answer, boxes_only=self._boxes_only)
+        detect_response(answer, boxes_only=self._boxes_only, into=result)
         if ids is not None:
             _number(result.faces, ids.tolist())
-        return Answered(result, _cost(answer.times))
+        return _cost(answer.times)
 
 
 class EmbedWork(_Work):
@@ -126,15 +132,19 @@ class EmbedWork(_Work):
     def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
         """The embedder, as of now."""
         with self.acquire() as handle:
+            self._model = self._model._replace(name=handle.key.name)
             return pb.StreamOpened(model=model_version(handle.key), contract=contract)
 
     def acquire(self) -> ModelHandle:
         """The embedder that would answer now."""
         return self._faces.acquire(self._model, Embedder)
 
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+    async def answer(
+        self, frame: pb.Frame, number: int, deadline_ns: int | None, result: pb.EmbedResponse
+    ) -> Cost | None:
         """The vectors of one frame."""
         del number
+        self._faces.check_count(len(frame.faces), "faces")
         answer = await self._faces.embed(
             self._model.name,
             self._model.version,
@@ -143,7 +153,8 @@ class EmbedWork(_Work):
             normalize=self._normalize,
             deadline_ns=deadline_ns,
         )
-        return Answered(embed_response(answer), _cost(answer.times))
+        embed_response(answer, into=result)
+        return _cost(answer.times)
 
 
 class AnalyzeWork(_Work):
@@ -157,7 +168,7 @@ class AnalyzeWork(_Work):
         Raises:
             InvalidArgumentError: they contradict each other, or a version is no number.
         """
-        super().__init__(faces, _line_of(options, contract, is_once=_is_once(options)))
+        super().__init__(faces, _line_of(faces, options, contract, is_once=_is_once(options)))
         self._finder = finder_of(options.finder)
         self._embedder = model_choice(options.embedder_name, options.embedder_version)
         self._normalize = normalize_of(options)
@@ -167,6 +178,8 @@ class AnalyzeWork(_Work):
     def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
         """The detector and the embedder, as of now."""
         with self.acquire() as handle, self._faces.acquire(self._embedder, Embedder) as embedder:
+            self._finder = self._finder._replace(name=handle.key.name)
+            self._embedder = self._embedder._replace(name=embedder.key.name)
             return pb.StreamOpened(
                 model=model_version(handle.key), embedder=model_version(embedder.key), contract=contract
             )
@@ -175,7 +188,9 @@ class AnalyzeWork(_Work):
         """The detector that would answer now."""
         return self._faces.acquire(self._finder.model, Detector)
 
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+    async def answer(
+        self, frame: pb.Frame, number: int, deadline_ns: int | None, result: pb.AnalyzeResponse
+    ) -> Cost | None:
         """The faces of one frame, each with its vector."""
         track_ids: list[int] = []
         choices: list[Choice] = []
@@ -199,7 +214,7 @@ class AnalyzeWork(_Work):
             choose=None if self._line is None else choose,
             deadline_ns=deadline_ns,
         )
-        result = analyze_response(answer, boxes_only=self._boxes_only)
+        analyze_response(answer, boxes_only=self._boxes_only, into=result)
         _number(result.faces, track_ids)
         if choices:
             assert self._line is not None
@@ -208,7 +223,7 @@ class AnalyzeWork(_Work):
         self._embedded += result.embedded
         self._reused += result.reused
         spent_ns = 0 if answer.embedder_times is None else answer.embedder_times.total_ns
-        return Answered(result, _cost(answer.times, spent_ns))
+        return _cost(answer.times, spent_ns)
 
     def close(self, closed: pb.StreamClosed) -> None:
         """Tell how many vectors were made, and how many were not needed."""
@@ -225,7 +240,11 @@ def _is_once(options: pb.StreamAnalyzeOptions) -> bool:
 
 
 def _line_of(
-    options: pb.StreamDetectOptions | pb.StreamAnalyzeOptions, contract: Contract, *, is_once: bool = False
+    faces: FacePlane,
+    options: pb.StreamDetectOptions | pb.StreamAnalyzeOptions,
+    contract: Contract,
+    *,
+    is_once: bool = False,
 ) -> TrackLine | None:
     """The stream's tracker; None if it wants none."""
     if not options.HasField("tracks"):
@@ -236,7 +255,7 @@ def _line_of(
         )
     wanted = options.tracks
     tracker = Tracker(first_id=wanted.first_track_id or 1, max_missed=wanted.max_missed or MAX_MISSED)
-    return TrackLine(tracker, TrackEmbeddings() if is_once else None)
+    return TrackLine(tracker, faces.pool, TrackEmbeddings() if is_once else None)
 
 
 def _number(faces: Sequence[pb.Face], ids: Sequence[int]) -> None:
@@ -249,7 +268,7 @@ def _reuse(result: pb.AnalyzeResponse, found: Sequence[TrackEmbedding | None]) -
     """Give faces that were not embedded what their tracks have."""
     for face, made in zip(result.faces, found, strict=True):
         if made is not None and not face.HasField("embedding"):
-            face.embedding.CopyFrom(embedding(made.vector))
+            write_embedding(face.embedding, made.vector)
             face.embedding_frame_id = made.frame_id
             result.reused += 1
 

@@ -147,6 +147,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
     async def _embed(self, request: pb.EmbedRequest, deadline: int | None) -> EmbedAnswer:
         model, normalize = model_choice(request.model_name, request.model_version), normalize_of(request)
         if request.crops:
+            self._faces.check_count(len(request.crops), "crops")
             return await self._faces.embed_crops(
                 model, crop_sources(request), normalize=normalize, deadline_ns=deadline
             )
@@ -155,6 +156,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             return await self._faces.embed_found(
                 model, source, finder_of(request.finder), normalize=normalize, deadline_ns=deadline
             )
+        self._faces.check_count(len(request.faces), "faces")
         return await self._faces.embed(
             model.name,
             model.version,

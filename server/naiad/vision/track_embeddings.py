@@ -171,16 +171,23 @@ class TrackEmbeddings:
 
     def _doubtful(self, tracks: Sequence[int], boxes: npt.NDArray[np.float64]) -> frozenset[int]:
         """The tracks of a frame that may have gone over to another face."""
-        known = [(track, box) for track, box in zip(tracks, boxes, strict=True) if track in self._plans]
+        known = [(track, face) for face, track in enumerate(tracks) if track in self._plans]
         before, now = self._last, frozenset(tracks)
         self._last = now
         stayed = before & now
         if stayed and len(before ^ now) > CUT * len(stayed):
             return frozenset(track for track, _ in known)
-        return frozenset(track for track, box in known if self._jumped(self._plans[track], box))
-
-    def _jumped(self, plan: _Plan, box: Box) -> bool:
-        return self._frame - plan.seen > MAX_ABSENT + 1 or _overlap(box, plan.box) < MIN_OVERLAP
+        if not known:
+            return frozenset()
+        plans = [self._plans[track] for track, _ in known]
+        # All at once: one by one, these few numbers would hold up the event loop where there are many faces.
+        overlaps = _overlaps(boxes[[face for _, face in known]], np.array([plan.box for plan in plans]))
+        jumped = (overlaps < MIN_OVERLAP).tolist()
+        return frozenset(
+            track
+            for (track, _), plan, has_jumped in zip(known, plans, jumped, strict=True)
+            if has_jumped or self._frame - plan.seen > MAX_ABSENT + 1
+        )
 
     def _gain(self, track: int, quality: float) -> float:
         """By how much a face is better than what its track has; infinite where that is nothing."""
@@ -188,9 +195,11 @@ class TrackEmbeddings:
         return np.inf if plan is None or plan.quality == 0 else quality / plan.quality
 
 
-def _overlap(box: Box, other: Box) -> float:
-    """Intersection over union; 1 for two boxes without area in one place."""
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    common = float(np.maximum(sides, 0).prod())
-    areas = float((box[2:] - box[:2]).prod() + (other[2:] - other[:2]).prod())
-    return common / (areas - common) if areas > common else float(np.array_equal(box, other))
+def _overlaps(boxes: Box, others: Box) -> Box:
+    """Intersection over union, `[n]`, of boxes `[n, 4]` in pairs; 1 for two without area in one place."""
+    sides = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
+    common = np.maximum(sides, 0).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (others[:, 2:] - others[:, :2]).prod(axis=1)
+    same = (boxes == others).all(axis=1).astype(np.float64)
+    result: Box = np.divide(common, areas - common, out=same, where=areas > common)
+    return result

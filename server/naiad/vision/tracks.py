@@ -78,6 +78,9 @@ class Tracker:
         """The number that the next track will have: the `first_id` of a stream that goes on for this one."""
         return self._next_id
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     @property
     def ids(self) -> Ids:
         """The live tracks, int64 `[m]`, ascending."""

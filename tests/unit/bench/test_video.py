@@ -41,6 +41,7 @@ def test_published_detectors_see_clips_and_the_demo_s_its_own(tmp_path: Path, as
     assert (len(street.jpegs()), street.rate, street.onnx.is_file()) == (FRAMES, 25.0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_command_measures_and_writes_figures(tmp_path: Path) -> None:
     command = [sys.executable, "bench/video.py", "--rounds=1", "--seconds=0.3", "--only=MTCNN"]

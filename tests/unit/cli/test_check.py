@@ -54,6 +54,17 @@ def test_a_sound_repository_exits_0_and_says_what_each_model_will_be(tmp_path: P
     assert text[-1] == "1 model: 1 ok, 0 broken"
 
 
+def test_an_engine_of_the_environment_is_ignored_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said of models that it runs would not hold."""
+    assert "NAIAD_ENGINE" not in check(tmp_path).stderr
+    monkeypatch.setenv("NAIAD_ENGINE", "triton://localhost:8001")
+    result = check(tmp_path)
+    assert "NAIAD_ENGINE is set and ignored" in result.stderr
+    assert result.exit_code == 0
+
+
 def test_a_broken_model_exits_1_with_reason_and_advice_and_the_others_are_still_checked(
     tmp_path: Path,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import grpc
 import numpy as np
 import pytest
 from support.fake_vision_server import FakeVisionService, serving
@@ -103,12 +104,39 @@ def test_a_bad_photo_costs_the_others_nothing(photo: Path, address: str, tmp_pat
     assert "none.jpg: [Errno 2]" in result.stderr
 
 
+def test_a_photo_that_the_model_fails_on_costs_the_others_nothing(photo: Path, tmp_path: Path) -> None:
+    class Fragile(FakeVisionService):
+        def Detect(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+            if request.image.encoded == b"ugly":
+                context.abort(grpc.StatusCode.INTERNAL, "the model fell over")
+            return super().Detect(request, context)
+
+    ugly = tmp_path / "ugly.jpg"
+    ugly.write_bytes(b"ugly")
+    with serving(Fragile()) as address:
+        result = run("detect", ugly, photo, "--server", address)
+    assert result.exit_code == 1
+    assert f"{ugly}: INTERNAL: the model fell over" in result.stderr
+    assert result.stdout.startswith(f"{photo}: 2 faces")
+
+
 def test_pictures_are_written_drawn_on(photo: Path, address: str, tmp_path: Path) -> None:
     output = tmp_path / "new" / "folder"
     assert run("detect", photo, "--server", address, "--output", output).exit_code == 0
     drawn = cv2.imread(str(output / "photo.jpg"))
     assert drawn is not None
     assert drawn.max() > 100
+
+
+@pytest.mark.parametrize(("second", "output"), [("photo.jpg", "."), ("other/photo.png", "new")])
+def test_no_photo_is_written_over(photo: Path, tmp_path: Path, second: str, output: str) -> None:
+    """Neither a photo by its own drawing, nor one drawing by another's; said before anybody is asked."""
+    other = tmp_path / second
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes(b"another")
+    with pytest.raises(InvalidArgumentError, match="is one of the photos|would both be written as"):
+        run("detect", photo, other, "--server", "nobody:1", "--output", tmp_path / output)
+    assert other.read_bytes() == b"another"
 
 
 def test_nobody_there_says_how_to_start_a_server(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +179,7 @@ def test_video_embeds_each_track_once(
     [
         (("none.avi", "out.avi"), "cannot open the video"),
         (("in.avi", "out.gif"), "should end in .mp4 or .avi"),
+        (("in.avi", "in.avi"), "is the video that is read"),
     ],
 )
 def test_a_video_that_cannot_be(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,6 +232,46 @@ async def test_a_cancelled_stream_loses_what_is_in_flight(client: Either, servic
     assert session.account.dropped == {"lost": 1}
     with pytest.raises(naiad_client.CancelledError):
         await results_of(session)
+
+
+async def test_a_wait_for_the_answers_that_is_cancelled_leaves_no_stream_behind(
+    address: str, service: FakeVisionService
+) -> None:
+    """At the end of the block, too."""
+    async with aio.Client(address) as client:
+        session = client.open_stream("detect", model="slow")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), session:
+                await session.send(b"x")
+        assert session.account.dropped == {"lost": 1}
+        assert "naiad stream" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+@pytest.mark.parametrize("kind_of_client", [Client, aio.Client])
+async def test_a_stream_to_whoever_it_finds_fails_as_any_other(kind_of_client: type[Either]) -> None:
+    """Mode "auto", nobody there: an error of the client's own kind, and tries as for any stream."""
+    with serving(FakeVisionService()) as nobody:
+        pass
+    client = kind_of_client(nobody, mode="auto", retries=1)
+    session: Any = client.open_stream("detect")
+    with pytest.raises(naiad_client.UnavailableError):
+        await results_of(session)
+    assert session.account.resumed == 1
+    await either(client.close)
+
+
+@pytest.mark.parametrize("kind_of_client", [Client, aio.Client])
+async def test_finding_out_whom_one_talks_to_counts_against_the_call_s_time(
+    kind_of_client: type[Either],
+) -> None:
+    """Mode "auto", a server that takes connections and says nothing: the call's own timeout holds."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = kind_of_client(f"127.0.0.1:{silent.getsockname()[1]}", mode="auto")
+        begun = time.monotonic()
+        with pytest.raises(naiad_client.DeadlineExceededError):
+            await either(client.detect, b"x", timeout=0.1)
+        assert time.monotonic() - begun < 5
+        await either(client.close)
 
 
 async def test_closing_the_client_ends_its_streams(client: Either, service: FakeVisionService) -> None:

@@ -158,6 +158,27 @@ async def test_aio_leaves_no_task_behind(address: str) -> None:
         assert {task for task in asyncio.all_tasks() if not task.done()} == before
 
 
+def test_a_source_that_blocks_does_not_hold_up_the_program(address: str) -> None:
+    """As a camera that gives no more frames: a loop over plain iterables ends all the same."""
+    release, released = threading.Event(), threading.Event()
+
+    def source() -> Iterator[bytes]:
+        yield b"x"
+        release.wait(5)
+        released.set()
+
+    async def first() -> int:
+        async with aio.Client(address) as client:
+            results = client.stream_detect(source())
+            frame_id = (await anext(results)).frame_id
+            await results.aclose()
+            return frame_id
+
+    assert asyncio.run(first()) == 0
+    assert not released.is_set()
+    release.set()
+
+
 async def test_aio_cancelling_the_consumer_ends_the_stream(address: str, service: FakeVisionService) -> None:
     started = asyncio.Event()
 

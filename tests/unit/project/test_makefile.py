@@ -52,6 +52,22 @@ def test_target_sets_up_its_own_environment(make: list[str], target: str) -> Non
     )
 
 
+def test_files_with_slow_tests_start_first(make: list[str], request: pytest.FixtureRequest) -> None:
+    """Sorted by how many tests they have, files of few long ones would come last, and one process do nothing."""
+    assert "--no-loadscope-reorder" in output([*make, "--dry-run", "test"])
+    items = request.session.items
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    is_slow = [item.path in slow for item in items]
+    assert is_slow == sorted(is_slow, reverse=True)
+
+
+def test_python_keeps_its_bytecode(make: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says: else every server that a test starts compiles all of Naiad again."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    seen = output([*make, "--eval", 'probe: ; @echo "[$$PYTHONDONTWRITEBYTECODE]"', "probe"])
+    assert seen.strip() == "[]"
+
+
 def test_hooks_run_what_make_runs(root: Path) -> None:
     """pre-commit fetches nothing and has no second list of checks."""
     text = (root / ".pre-commit-config.yaml").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from naiad.dataplane.frames.contract import Contract, FramePolicy
 from naiad.dataplane.frames.fair_share import FairShare
 from naiad.dataplane.frames.room import Capacity
 from naiad.services.calls import Calls
-from naiad.services.frame_streams import Answered, FrameStream
+from naiad.services.frame_streams import FrameStream
 from naiad.telemetry.streams import ModelStreams
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
@@ -63,6 +63,7 @@ class Work:
         self.gate = asyncio.Event()
         self.missing: NaiadError | None = None
         self.at_work: set[int] = set()
+        self.taken_back: set[int] = set()
         if is_open:
             self.gate.set()
 
@@ -77,9 +78,10 @@ class Work:
     def begin(self, number: int) -> None:
         self.at_work.add(number)
 
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None) -> Answered:
+    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None, result: Any) -> None:
         await self.gate.wait()
-        return Answered(pb.DetectResponse(), None)
+        if frame.frame_id in self.taken_back:
+            raise asyncio.CancelledError
 
     def end(self, number: int) -> None:
         self.at_work.discard(number)
@@ -207,3 +209,16 @@ async def test_frames_fail_while_there_is_no_model_and_go_on_when_there_is() -> 
         await running
     [goaway, closed] = client.written[-2:]
     assert (goaway.goaway.frames_received, closed.closed.frames_failed) == (2, 2)
+
+
+async def test_a_frame_whose_work_is_taken_back_below_it_fails_and_the_next_is_answered() -> None:
+    """It does not stay at work for ever, with every result behind it waiting."""
+    work, client = Work(), Client(2)
+    work.taken_back = {1}
+    async with asyncio.timeout(5):
+        await stream(client, work, Rooms(1)).run(client.write)
+    assert client.answered == [1, 2]
+    failed, answered, closed = client.written[-3:]
+    assert failed.error.message == "the work on the frame was cancelled"
+    assert answered.HasField("result")
+    assert (closed.closed.frames_failed, closed.closed.frames_answered) == (1, 1)

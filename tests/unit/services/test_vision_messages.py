@@ -9,11 +9,12 @@ from naiad.core.errors import InvalidArgumentError
 from naiad.core.tensors import ModelKey
 from naiad.dataplane.faces import AnalyzeAnswer, Finder, StageTimes
 from naiad.services.vision_messages import (
+    add_faces,
     analyze_response,
     compared_side,
-    face_messages,
     finder_of,
     normalize_of,
+    write_embedding,
 )
 from naiad.vision.detections import Detections
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
@@ -41,13 +42,29 @@ def test_normalize_has_three_values() -> None:
     ]
 
 
+def faces_of(found: Detections, *, boxes_only: bool = False) -> list[pb.Face]:
+    response = pb.DetectResponse()
+    add_faces(response.faces, found, boxes_only=boxes_only)
+    return list(response.faces)
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 512, 5000])
+def test_a_vector_written_as_bytes_is_the_one_written_number_by_number(length: int) -> None:
+    """Also if it is a column of another array, or has the other order of bytes."""
+    vector = np.linspace(-1, 1, 2 * length, dtype=np.float32).reshape(length, 2)[:, 1]
+    for each in (vector, vector.astype(">f4")):
+        message = pb.Embedding()
+        write_embedding(message, each)
+        assert message == pb.Embedding(values=vector.tolist())
+
+
 def test_faces_keep_order_labels_and_landmarks_unless_only_boxes_are_wanted() -> None:
-    first, second = face_messages(FACES)
+    first, second = faces_of(FACES)
     assert (first.score, first.label, second.label) == (0.75, 2, 0)
     assert (second.box.x1, second.box.y2) == (4, 7)
     assert [(point.x, point.y) for point in first.landmarks][1] == (2, 3)
-    assert not any(face.landmarks for face in face_messages(FACES, boxes_only=True))
-    unlabelled = face_messages(Detections(FACES.boxes, FACES.scores))
+    assert not any(face.landmarks for face in faces_of(FACES, boxes_only=True))
+    unlabelled = faces_of(Detections(FACES.boxes, FACES.scores))
     assert not any(face.HasField("label") or face.landmarks for face in unlabelled)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc.aio import Metadata
 
-from naiad_client.triton.calls import AbortedError, LocalContext, rpc_error
+from naiad_client.triton.calls import CLOSED, AbortedError, LocalContext, rpc_error
 from naiad_client.triton.vision import TritonSettings, TritonVision
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _UNREAD = 16
 """Messages that may lie between the two ends of a stream, each way."""
-
-_CLOSED = "Channel closed!"
 
 
 class AsyncTritonVisionStub:
@@ -86,12 +84,11 @@ class AsyncTritonVisionStub:
 
     async def _unary(self, handler: Any, request: Any, timeout: float | None) -> Any:
         async def answer() -> Any:
+            self.vision.check_open()
             await self.vision.prepare(request)
             return await handler(request, LocalContext(timeout))
 
-        if self.vision.is_closed:
-            raise rpc_error(grpc.StatusCode.CANCELLED, _CLOSED)
-        task = self.vision.begin(self.vision.run(answer()), "vision call")
+        task = self.vision.begin(self.vision.run(answer), "vision call")
         try:
             async with asyncio.timeout(timeout):
                 return await task
@@ -101,7 +98,7 @@ class AsyncTritonVisionStub:
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():
                 raise
-            raise rpc_error(grpc.StatusCode.CANCELLED, _CLOSED) from None
+            raise rpc_error(grpc.StatusCode.CANCELLED, CLOSED) from None
 
 
 class LocalStream:
@@ -117,6 +114,7 @@ class LocalStream:
         self._callbacks: list[Callable[[Any], None]] = []
         self._over = asyncio.Event()
         self._task = vision.begin(self._run(), "vision stream")
+        self._task.add_done_callback(self._ensure_end)
 
     async def write(self, request: Any) -> None:
         """Send a message; raises asyncio.InvalidStateError if the call is over."""
@@ -186,6 +184,7 @@ class LocalStream:
     async def _run(self) -> None:
         end = AbortedError(grpc.StatusCode.OK, "", ())
         try:
+            self._vision.check_open()
             async with asyncio.timeout(self._timeout):
                 await self._handler(self._messages(), LocalContext(self._timeout, self._responses.put))
         except AbortedError as error:
@@ -195,6 +194,15 @@ class LocalStream:
         except asyncio.CancelledError:
             end = AbortedError(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", ())
         self._finish(end)
+
+    def _ensure_end(self, task: asyncio.Task[None]) -> None:
+        """Tell of the end where `_run` could not: it was cancelled before it began, or failed itself."""
+        if self._over.is_set():
+            return
+        if task.cancelled():
+            self._finish(AbortedError(grpc.StatusCode.CANCELLED, CLOSED, ()))
+        else:
+            self._finish(AbortedError(grpc.StatusCode.UNKNOWN, f"Unexpected {task.exception()!r}", ()))
 
     def _finish(self, end: AbortedError) -> None:
         self._end = end

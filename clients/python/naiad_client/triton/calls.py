@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import grpc
 
 
+CLOSED = "Channel closed!"
+"""gRPC's words to whoever calls on a channel that was closed."""
+
+
 class AbortedError(Exception):
     """A handler ended its call with a status."""
 

@@ -12,7 +12,7 @@ from naiad.config.complete import complete_model_config
 from naiad.config.model_config import DynamicBatching
 from naiad.config.reader import config_from_message
 from naiad.core.clock import MonotonicClock
-from naiad.core.errors import NaiadError, NotFoundError, UnavailableError
+from naiad.core.errors import CancelledError, NaiadError, NotFoundError, UnavailableError
 from naiad.core.tensors import ModelKey
 from naiad.lifecycle.loaded import LoadedModel, vision_model
 from naiad.lifecycle.registry import Model, ModelRegistry
@@ -166,7 +166,11 @@ class TritonModels(ModelRegistry):
         task.add_done_callback(self._closing.discard)
 
     async def _in_thread(self, work: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError:  # the program ends, and with it all threads
+            raise CancelledError("Channel closed!") from None
+        return await done
 
 
 def client_config(remote: RemoteModel) -> ModelConfig:

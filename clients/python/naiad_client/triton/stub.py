@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from naiad_client.triton.aio import AsyncTritonVisionStub
-from naiad_client.triton.calls import rpc_error
+from naiad_client.triton.calls import CLOSED, rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -49,8 +50,10 @@ class TritonVisionStub:
 
     def close(self) -> None:
         """End all calls and threads. Safe to call twice."""
-        if self._loop.is_open:
-            self._loop.run(self._stub.close())
+        try:
+            with contextlib.suppress(grpc.RpcError):  # another thread closes it, or has
+                self._loop.run(self._stub.close())
+        finally:
             self._loop.close()
 
     def transports(self) -> dict[str, str]:
@@ -91,37 +94,39 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        """What it is given before `close` ends or is cancelled; nothing is given to it after that."""
+        self._is_open = True
         self._thread = threading.Thread(target=self._run, name="naiad-triton-loop", daemon=True)
         self._thread.start()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it still takes work."""
-        return self._thread.is_alive()
-
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What `work` gives, from any other thread."""
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
+        with self._lock:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop) if self._is_open else None
+        if future is None:
             work.close()
-            raise rpc_error(grpc.StatusCode.CANCELLED, "Channel closed!") from None
+            raise rpc_error(grpc.StatusCode.CANCELLED, CLOSED)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise rpc_error(grpc.StatusCode.CANCELLED, "Channel closed!") from None
+            raise rpc_error(grpc.StatusCode.CANCELLED, CLOSED) from None
         except BaseException:
             future.cancel()  # an interrupt of the caller's, whom nothing is to outlive
             raise
 
     def call_soon(self, work: Any) -> None:
         """Let the loop call `work`, unless it is closed."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(work)
+        with self._lock:
+            if self._is_open:
+                self._loop.call_soon_threadsafe(work)
 
     def close(self) -> None:
-        """End what still runs, the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End what still runs, the loop and its thread. Safe to call twice, from any other thread."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def _run(self) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 import structlog
 
 from naiad.config.server_config import server_config
@@ -23,13 +24,11 @@ from naiad.services.conversion import parse_version
 from naiad.services.status import status_of
 from naiad.services.vision import VisionService
 from naiad.vision.images import ImageLimits
-from naiad_client.triton.calls import AbortedError
+from naiad_client.triton.calls import CLOSED, AbortedError
 from naiad_client.triton.models import TritonModels, Wanted, is_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
-
-    import grpc
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from naiad.core.tensors import InferRequest, InferResponse
     from naiad.lifecycle.manager import ModelManager
@@ -87,6 +86,11 @@ class TritonVision:
         """How tensors go to each server, in words."""
         return self._fleet.transports()
 
+    def check_open(self) -> None:
+        """Refuse what is begun after `close`; raises AbortedError."""
+        if self.is_closed:
+            raise AbortedError(grpc.StatusCode.CANCELLED, CLOSED, ())
+
     async def prepare(self, message: Any) -> None:
         """Open the models that a request, or the options of a stream, asks for.
 
@@ -106,10 +110,10 @@ class TritonVision:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def run(self, work: Awaitable[Any]) -> Any:
+    async def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """What `work` gives; raises grpc's error for the status that ended it."""
         try:
-            return await work
+            return await work()
         except AbortedError as error:
             raise error.as_rpc_error() from None
         except NaiadError as error:

@@ -115,7 +115,7 @@ class FacePlane:
             normalize: whether vectors have length 1; None for the config's choice.
             deadline_ns: on the monotonic clock.
         """
-        self._check_count(len(landmarks), "faces")
+        self.check_count(len(landmarks), "faces")
         times = StageTimes()
         plan = partial(
             rows_of_landmarks, source=source, landmarks=landmarks, limits=self._workshop.limits, times=times
@@ -131,7 +131,7 @@ class FacePlane:
         deadline_ns: int | None = None,
     ) -> EmbedAnswer:
         """Turn several aligned crops, each of the model's input size, into vectors; arguments as `embed`."""
-        self._check_count(len(crops), "crops")
+        self.check_count(len(crops), "crops")
         times = StageTimes()
         plan = partial(rows_of_crops, crops=crops, limits=self._workshop.limits, times=times)
         return await self._embed(model, plan, normalize, deadline_ns, times)
@@ -226,7 +226,17 @@ class FacePlane:
         """A handle on the version that would answer now; what it raises, `detect` or `embed` would raise."""
         return acquire(self._dataplane, model, kind)
 
-    def _check_count(self, count: int, field: str) -> None:
+    @property
+    def pool(self) -> DecodePool:
+        """The threads that work on pictures and faces."""
+        return self._workshop.pool
+
+    def check_count(self, count: int, field: str) -> None:
+        """See that one call does not ask for too much; cheaper before anything is made of it.
+
+        Raises:
+            ResourceExhaustedError: `count` of what `field` names is over the limit.
+        """
         if count > self._max_faces:
             raise ResourceExhaustedError(
                 f"{count} {field} are to be embedded in one call, the limit is {self._max_faces} "

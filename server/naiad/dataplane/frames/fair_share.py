@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 FORGET_AFTER = 4_096
 """Frames after which what runs took is measured anew: sizes that were given up are tried again."""
 
+EAGER = 32
+"""So many runs are each taken into account at once; from then on,"""
+EVERY = 8
+"""every so many runs: averages move slowly by then, and the room is sought through all sizes."""
+
 _WEIGHT = 1 / 16
 """Of one frame in the average of what frames take beside their run."""
 
@@ -80,7 +85,9 @@ class FairShare:
         self._smallest = min(self._smallest or cost.items, cost.items)
         self._largest = max(self._largest, cost.items)
         self._other_ns += (cost.other_ns - self._other_ns) * (_WEIGHT if self._other_ns else 1)
-        self._measure()
+        measured = self._times.measured
+        if measured <= EAGER or not measured % EVERY:
+            self._measure()
 
     def _measure(self) -> None:
         if self._largest:

@@ -81,6 +81,9 @@ class FrameLedger(Generic[Payload, Result]):
     def __init__(self, contract: Contract, totals: ModelStreams | None = None) -> None:
         """Begin without a frame; `totals` are counted along, for all streams of a model."""
         self.contract = contract
+        # Asked for several times a frame.
+        self._limit, self._window = contract.max_in_flight, contract.window
+        self._is_latest = contract.policy is FramePolicy.LATEST_WINS
         self._totals = totals or ModelStreams()
         self.received = 0
         self.answered = 0
@@ -134,22 +137,22 @@ class FrameLedger(Generic[Payload, Result]):
         """Whether the stream may be read further."""
         if self._untold_count >= MAX_UNTOLD_DROPS:
             return False
-        held, limit = self.at_work + self.unwritten, self.contract.max_in_flight
-        if self.contract.policy is FramePolicy.LATEST_WINS:
+        held = len(self._at_work) + self._made + self._writing
+        if self._is_latest:
             # Above the limit are those that failed while they waited, and nobody reads that they did.
-            return held <= limit
-        return self.waiting + held < limit
+            return held <= self._limit
+        return len(self._waiting) + held < self._limit
 
     @property
     def may_begin(self) -> bool:
         """Whether a frame waits that may be begun with when there is room."""
-        return bool(self._waiting) and self.at_work + self.unwritten < self.contract.max_in_flight
+        return bool(self._waiting) and len(self._at_work) + self._made + self._writing < self._limit
 
     @property
     def credit_limit(self) -> int:
         """How many frames the client may have sent since the stream was opened."""
-        told = self.received - self.waiting - self.at_work - self._made
-        return told + self.contract.window
+        told = self.received - len(self._waiting) - len(self._at_work) - self._made
+        return told + self._window
 
     @property
     def due_ns(self) -> int | None:
@@ -175,10 +178,9 @@ class FrameLedger(Generic[Payload, Result]):
 
     def admit(self, frame_id: int, payload: Payload, now_ns: int, *, capture_time_us: int = 0) -> None:
         """A frame has come; with `LATEST_WINS` it takes the place of the one that waits."""
-        contract = self.contract
-        if contract.policy is FramePolicy.LATEST_WINS and self._waiting:
+        if self._is_latest and self._waiting:
             self._drop(self._waiting.popleft(), DropReason.SUPERSEDED)
-        limit_ns = contract.frame_deadline_ns
+        limit_ns = self.contract.frame_deadline_ns
         deadline_ns = None if limit_ns is None else now_ns + limit_ns
         self._waiting.append(
             Entry(
@@ -233,7 +235,7 @@ class FrameLedger(Generic[Payload, Result]):
 
     def take(self) -> Entry[Payload, Result] | None:
         """The next result in the contract's order, to be written now; None if it is not made yet."""
-        if not self._results or not self._results[0].is_finished:
+        if not self.is_result_ready:
             return None
         self._made -= 1
         self._writing += 1
@@ -244,11 +246,16 @@ class FrameLedger(Generic[Payload, Result]):
         self._writing -= 1
 
     @property
+    def is_result_ready(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._results) and self._results[0].is_finished
+
+    @property
     def must_tell(self) -> bool:
         """Whether drops or credit must be told of now, because no result will come to carry them."""
         if self._untold_count >= MAX_UNTOLD_DROPS:
             return True
-        if self._results and self._results[0].is_finished:
+        if self.is_result_ready:
             return False
         if self._untold_count and not self._at_work:
             return True

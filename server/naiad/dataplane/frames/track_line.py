@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
+from naiad.core.errors import CancelledError
 from naiad.dataplane.frames.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from naiad.dataplane.decode_pool import DecodePool
     from naiad.vision.arrays import Floats
     from naiad.vision.detections import Detections
     from naiad.vision.track_embeddings import Choice, TrackEmbedding, TrackEmbeddings
     from naiad.vision.tracks import Ids, Tracker
 
     Found = list[TrackEmbedding | None]
+
+Result = TypeVar("Result")
+
+MANY = 200
+"""Faces and tracks together from which on they are paired on a thread: it takes more than a millisecond."""
 
 
 class _Made:
@@ -39,10 +47,19 @@ class TrackLine:
     end, also if it failed on the way. Used on the event loop's thread.
     """
 
-    def __init__(self, tracker: Tracker, embeddings: TrackEmbeddings | None = None) -> None:
+    def __init__(self, tracker: Tracker, pool: DecodePool, embeddings: TrackEmbeddings | None = None) -> None:
+        """Begin with the first frame.
+
+        Args:
+            tracker: the stream's.
+            pool: where many faces are tracked, which would hold up the event loop.
+            embeddings: what tracks have, where that is kept.
+        """
         self.tracker = tracker
         self.embeddings = embeddings
+        self._pool = pool
         self._turns = Turns()
+        self._aside: tuple[int, asyncio.Task[object]] | None = None
         self._made: OrderedDict[int, _Made] = OrderedDict()
 
     def enter(self, number: int) -> None:
@@ -52,21 +69,16 @@ class TrackLine:
             self._made[number] = _Made()
 
     async def track(self, number: int, detections: Detections) -> Ids:
-        """The track of each face, once the frames before have been tracked."""
-        await self._turns.wait(number)
-        try:
-            return self.tracker.update(detections, frame=number)
-        finally:
-            self._turns.leave(number)
+        """The track of each face, once the frames before have been tracked.
+
+        Raises:
+            ResourceExhaustedError: there are many faces, and too much waits for a thread.
+        """
+        return await self._pass(number, detections, lambda ids: ids)
 
     async def choose(self, number: int, frame_id: int, detections: Detections) -> Choice:
         """The same, and which of the faces are to be embedded."""
-        assert self.embeddings is not None
-        ids = await self.track(number, detections)
-        # Nothing can come between: the frame after this one wakes only when this one lets it.
-        choice = self.embeddings.choose(ids, detections, frame_id=frame_id, live=self.tracker.ids)
-        self._made[number].choice = choice
-        return choice
+        return await self._pass(number, detections, partial(self._choose, number, frame_id, detections))
 
     async def absorb(self, number: int, vectors: Sequence[Floats | None] | Floats) -> Found:
         """What each face of the frame has, once the frames before have theirs.
@@ -83,11 +95,40 @@ class TrackLine:
 
     def leave(self, number: int) -> None:
         """Nothing works on the frame any more."""
-        self._turns.leave(number)
+        if self._aside is None or self._aside[0] != number:
+            self._turns.leave(number)
         made = self._made.get(number)
         if made is not None:  # it failed, or its caller has left
             made.is_ready = True
             self._advance()
+
+    async def _pass(self, number: int, detections: Detections, then: Callable[[Ids], Result]) -> Result:
+        """Track the faces and do something with their tracks before the next frame has its turn."""
+        await self._turns.wait(number)
+        if len(self.tracker) + len(detections) >= MANY:
+            task = asyncio.create_task(self._pass_aside(number, detections, then), name="stream tracks")
+            self._aside = number, task
+            # The thread goes on if the frame's time is up: nobody else may touch the tracker meanwhile.
+            return await asyncio.shield(task)
+        try:
+            return then(self.tracker.update(detections, frame=number))
+        finally:
+            self._turns.leave(number)
+
+    async def _pass_aside(self, number: int, detections: Detections, then: Callable[[Ids], Result]) -> Result:
+        try:
+            return then(await self._pool.run(partial(self.tracker.update, detections, frame=number)))
+        finally:
+            self._aside = None
+            self._turns.leave(number)
+
+    def _choose(self, number: int, frame_id: int, detections: Detections, ids: Ids) -> Choice:
+        assert self.embeddings is not None
+        made = self._made.get(number)
+        if made is None:  # it has ended meanwhile, and nothing would come of what is chosen
+            raise CancelledError(f"frame {frame_id} ended while its faces were tracked")
+        made.choice = self.embeddings.choose(ids, detections, frame_id=frame_id, live=self.tracker.ids)
+        return made.choice
 
     def _advance(self) -> None:
         while self._made:

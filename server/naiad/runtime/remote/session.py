@@ -150,18 +150,19 @@ class RemoteRun:
         return self._send(host, to_wire(head, contents)).tensors(self._outputs, outputs)
 
     def _region(self, host: Host, exchange: _Exchange) -> Region | None:
-        """Memory that the host has registered; None if it takes none, and why is noted with the host."""
+        """Memory that the host has registered; None if it takes none, and why is noted with the host.
+
+        Raises:
+            UnavailableError: the host is not there; it would not take the tensors by gRPC either.
+        """
         region = self._regions.get(host)
         if region is not None and region.byte_size >= exchange.byte_size:
             return region
         self._drop(host)
         try:
             region = self._regions[host] = Region(host, exchange.byte_size_ahead)
-        except UnavailableError as error:
-            # A server that is away for a moment is asked again, one that cannot share is not.
-            if not error.message.endswith(f"(Triton at {host.address})"):
-                host.shared_refusal = error.message
-            return None
+        except UnavailableError:
+            raise  # nothing was refused: it is asked again when it is there
         except NaiadError as error:
             host.shared_refusal = error.message
             return None

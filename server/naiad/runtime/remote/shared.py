@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.core.errors import NaiadError, UnavailableError
+from naiad.core.errors import NaiadError, ResourceExhaustedError, UnavailableError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +33,7 @@ class Region:
         """Create the memory and register it.
 
         Raises:
+            UnavailableError: the server is not there, which says nothing of memory.
             NaiadError: there is no room for it, or the server does not take it, and why.
         """
         self.byte_size = -(-byte_size // _PAGE) * _PAGE
@@ -47,7 +48,7 @@ class Region:
             # Whoever runs the server under another user gets the same tensors by gRPC.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UnavailableError(f"{_FOLDER} cannot be written: {error.strerror}") from None
+            raise ResourceExhaustedError(f"{_FOLDER} cannot be written: {error.strerror}") from None
         try:
             # Not ftruncate: where /dev/shm is full, the process would be killed on the first write.
             os.posix_fallocate(descriptor, 0, self.byte_size)
@@ -60,7 +61,7 @@ class Region:
                 pb.SystemSharedMemoryRegisterResponse,
             )
         except OSError as error:
-            raise UnavailableError(
+            raise ResourceExhaustedError(
                 f"{_FOLDER} has no room for {self.byte_size} bytes: {error.strerror}"
             ) from None
         finally:
@@ -87,6 +88,8 @@ def try_sharing(host: Host) -> None:
         return
     try:
         Region(host, _PAGE).close()
+    except UnavailableError:
+        return  # it is away for a moment: the first run that reaches it finds out
     except NaiadError as error:
         host.shared_refusal = error.message
 

@@ -24,6 +24,7 @@ from naiad.core.errors import (
 from naiad.runtime.remote.fleet import Fleet
 from naiad.runtime.remote.model import describe, ready_models
 from naiad.runtime.remote.session import RemoteSession
+from naiad.runtime.remote.shared import Region, try_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +122,17 @@ def test_a_server_without_shared_memory_still_gets_large_tensors(fleet: Fleet, s
     assert answer.sum() == 60_000
     assert "Method not implemented" in fleet.hosts[0].shared_refusal
     session.close()
+
+
+def test_a_server_that_is_away_has_refused_no_shared_memory() -> None:
+    """Found out at load or by a run: once it is back it is asked."""
+    fleet = Fleet(["127.0.0.1:1"])
+    [host] = fleet.hosts
+    try_sharing(host)
+    assert host.shared_refusal == ""
+    with pytest.raises(UnavailableError):
+        Region(host, 1)
+    fleet.close()
 
 
 @pytest.mark.parametrize(
