@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
+from support.clips import frames
 from support.repositories import add_model
 from support.servers import address, server
 from support.triton import infer_inputs
@@ -17,7 +18,7 @@ from naiad.demo.mtcnn import build_mtcnn
 from naiad_client.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from naiad.app import NaiadServer
@@ -140,6 +141,47 @@ async def test_detections_equal_the_golden_ones(client: Client, assets: Path, na
             assert_same_faces(answer.faces, golden["faces"], photo)
             checked += len(golden["faces"])
     assert checked > 30
+
+
+@pytest.mark.parametrize("name", ["ultraface_320", "yunet_640"])
+@pytest.mark.parametrize("clip", ["hamilton_frames", "street_1080p"])
+async def test_faces_of_a_videos_frames_equal_the_golden_ones(
+    client: Client, assets: Path, name: str, clip: str
+) -> None:
+    """As a stream: JPEG frames of one clip, raw pixels of the other."""
+    model = DETECTORS[name].golden.removesuffix(".json")
+    golden = json.loads((assets / "golden" / f"video_{clip}__{model}.json").read_text())["frames"]
+    compared = 0
+    async for result in client.stream_detect(clip_frames(assets, clip, golden), model=name, color="bgr"):
+        frame = list(golden)[result.frame_id]
+        assert_same_large_faces(result.result.faces, golden[frame], frame)
+        compared += sum(map(is_large, golden[frame]))
+    assert compared > 20
+
+
+def clip_frames(assets: Path, clip: str, names: Iterable[str]) -> Iterator[Any]:
+    """The frames of a clip that have these names: of files, or numbers of a video's pictures."""
+    if (assets / "video" / clip).is_dir():
+        yield from (assets / "video" / clip / name for name in names)
+        return
+    wanted = set(map(int, names))
+    for number, picture in enumerate(frames(assets, f"{clip}.mp4")):
+        if number in wanted:
+            yield picture
+
+
+def is_large(face: Mapping[str, Any]) -> bool:
+    """Wider than 40 pixels: smaller ones flip with the decoder."""
+    return bool(face["box"][2] - face["box"][0] > 40)
+
+
+def assert_same_large_faces(found: Any, expected: list[dict[str, Any]], frame: str) -> None:
+    large = [face for face in expected if is_large(face)]
+    matched = [
+        max(found, key=lambda face: intersection_over_union(np.array(face.box), np.array(golden["box"])))
+        for golden in large
+    ]
+    assert_same_faces(matched, large, frame)
 
 
 MTCNN_CONFIG = """
