@@ -154,6 +154,7 @@ async def test_faces_of_a_videos_frames_equal_the_golden_ones(
     compared = 0
     async for result in client.stream_detect(clip_frames(assets, clip, golden), model=name, color="bgr"):
         frame = list(golden)[result.frame_id]
+        assert result.result is not None, result.error
         assert_same_large_faces(result.result.faces, golden[frame], frame)
         compared += sum(map(is_large, golden[frame]))
     assert compared > 20

@@ -12,7 +12,7 @@ from naiad_client.errors import DeadlineExceededError, from_rpc
 from naiad_client.images import DEFAULT_QUALITY, Pictures
 from naiad_client.messages import Messages
 from naiad_client.modes import make_stub
-from naiad_client.retries import DEFAULT_RETRIES, RetryPlan
+from naiad_client.retries import DEFAULT_RESUMES, DEFAULT_RETRIES, RetryPlan
 from naiad_client.stream_core import StreamCore
 from naiad_client.stream_messages import Terms, stream_messages
 
@@ -66,7 +66,7 @@ class BaseClient(ABC):
         timeout: seconds that a call may take, None for no limit. Streams have none unless given one.
         retries: tries more than the first, where the server is not there or says when to come back; 0 for
             none. Between them lie 0.1 s, 0.2 s and so on, or as long as the server says, within the call's
-            timeout.
+            timeout. A stream that was answered before has at least 12, some 36 s.
         credentials: TLS, as `grpc.ssl_channel_credentials(...)` makes it; None connects in the clear.
         options: gRPC channel options, in place of the defaults or beside them.
         metadata: sent with every call.
@@ -147,7 +147,11 @@ class BaseClient(ABC):
     def _stream_plan(self, options: StreamOptions, now_s: float) -> RetryPlan:
         timeout, retries = options.get("timeout"), options.get("retries")
         deadline_s = None if timeout is None else now_s + timeout
-        return RetryPlan(self._retries if retries is None else retries, deadline_s)
+        if retries is not None:
+            return RetryPlan(retries, deadline_s)
+        # A call's few tries are over long before a server has started anew; who wants none wants none here.
+        resumes = max(self._retries, DEFAULT_RESUMES) if self._retries else 0
+        return RetryPlan(self._retries, deadline_s, resumes=resumes)
 
 
 class Readiness:

@@ -113,7 +113,8 @@ class StreamOptions(DetectOptions, EmbedOptions, total=False):
     """Of every stream: the options of its kind's single call, and these.
 
     timeout: seconds for the whole stream; None for no limit.
-    retries: how often the stream is opened again where it ended without an answer in between.
+    retries: how often the stream is opened again where it ended without an answer in between; None for the
+        client's, and at least 12 (some 36 s) once there was an answer.
     encode: "jpeg" encodes arrays before they are sent (needs OpenCV), in place of the client's.
     quality: of JPEG, 1 to 100.
     tracks: number the faces from frame to frame.

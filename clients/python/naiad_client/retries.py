@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from naiad_client.errors import NaiadError
 
 DEFAULT_RETRIES = 4
+DEFAULT_RESUMES = 12
+"""Of a stream that was answered before: 36 s in all, which a server that starts anew may take."""
 
 _WITH_PUSHBACK = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})
 """Tried again only where the server says when."""
@@ -48,6 +50,7 @@ class RetryPlan:
 
     Args:
         retries: how many tries more than the first.
+        resumes: how many once something was answered; None for `retries`.
         deadline_s: when the call's time is up, on the clock that `pause_s` is told; None for never.
         backoff: the waits.
         uniform: a random number from one bound to another.
@@ -58,12 +61,14 @@ class RetryPlan:
         retries: int,
         deadline_s: float | None = None,
         *,
+        resumes: int | None = None,
         backoff: Backoff = Backoff(),
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         if retries < 0:
             raise ValueError(f"retries is {retries}: 0 or more is wanted")
         self.retries = retries
+        self._resumes = retries if resumes is None else resumes
         self._deadline_s = deadline_s
         self._backoff = backoff
         self._uniform = uniform
@@ -87,8 +92,9 @@ class RetryPlan:
         return pause
 
     def progress(self) -> None:
-        """Something was answered: the next failure is a first one again."""
+        """Something was answered: the next failure is a first one again, with `resumes` tries."""
         self._used = 0
+        self.retries = self._resumes
 
     def _backoff_s(self) -> float:
         plan = self._backoff

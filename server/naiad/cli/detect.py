@@ -8,7 +8,10 @@ from typing import Annotated, TypeAlias
 import typer
 
 Photos: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG, WebP or BMP files.", show_default=False)
+    list[Path],
+    typer.Argument(
+        metavar="PHOTO...", help="JPEG, PNG, WebP or BMP files, or folders of them.", show_default=False
+    ),
 ]
 Server: TypeAlias = Annotated[
     str, typer.Option("--server", metavar="ADDRESS", help="Where the server listens for gRPC.")

@@ -29,6 +29,8 @@ Result: TypeAlias = DetectResult | AnalyzeResult
 Failure: TypeAlias = NaiadError | OSError | ValueError
 
 AT_ONCE = 8
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+"""Of a folder's files, those that are photos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,16 @@ class PhotoJob:
     json: bool
 
 
-def run_photos(job: PhotoJob, photos: Sequence[Path]) -> int:
+def run_photos(job: PhotoJob, paths: Sequence[Path]) -> int:
     """Say what is in each photo, in their order; returns the exit code, 1 if any failed.
 
+    A folder stands for the photos that lie in it, by name, and not for those of folders within it.
+
     Raises:
-        InvalidArgumentError: two photos would be written to one file, or a photo would be written over.
+        InvalidArgumentError: a folder has no photos, two would be written to one file, or one written over.
         NaiadError: nobody answers, or pictures cannot be written.
     """
+    photos = [photo for path in paths for photo in _photos_of(path)]
     if job.output is not None:
         _check_targets(job.output, photos)
         _make(job.output)
@@ -64,9 +69,26 @@ def run_photos(job: PhotoJob, photos: Sequence[Path]) -> int:
                 _tell(job, photo, result)
             else:
                 failed += 1
-                complain(f"{photo}: {result}")
+                complain(f"{photo}: {_reason(result)}")
             done()
     return 1 if failed else 0
+
+
+def _photos_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    try:
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    except OSError as error:
+        raise errors.InvalidArgumentError(f"cannot read the folder {path}: {error.strerror}") from None
+    if not found:
+        raise errors.InvalidArgumentError(f"the folder {path} has no {', '.join(sorted(SUFFIXES))} files")
+    return found
+
+
+def _reason(failure: Failure) -> str:
+    """Why a photo failed; an OSError would tell its number and name the file again."""
+    return (isinstance(failure, OSError) and failure.strerror) or str(failure)
 
 
 def _ask(client: Client, job: PhotoJob, photo: Path) -> Result | Failure:

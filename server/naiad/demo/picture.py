@@ -29,6 +29,10 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _QUALITY = 92
 _LEAST_SIZE = 0.8
 """Text of a strip shrinks with the picture, but not until nobody can read it."""
+_LEAST_TAG = 0.7
+"""A face's label shrinks with the face, so that a crowd is not hidden, but not until nobody can read it."""
+_TAG_FACE = 45.0
+"""Width in pixels of a face that is as wide as its label at size 1."""
 _LEAST_RING = 2.5
 """Radius in pixels below which a landmark's dark ring would hide more than it shows."""
 
@@ -114,7 +118,8 @@ def _draw_face(drawn: Picture, face: Face, zoom: float, color: Color, size: floa
             cv2.circle(drawn, center, round(dot), _DARK, -1, cv2.LINE_AA)
         cv2.circle(drawn, center, round(0.75 * dot), _LANDMARKS, -1, cv2.LINE_AA)
     number = "" if face.track_id is None else f"#{face.track_id} "
-    _tag(drawn, f"{number}{face.score:.3f}", (left, top), color, size)
+    label = min(size, max(_LEAST_TAG, (right - left) / _TAG_FACE))
+    _tag(drawn, f"{number}{face.score:.3f}", (left, top), color, label)
 
 
 def _tag(drawn: Picture, text: str, corner: tuple[int, int], color: Color, size: float) -> None:

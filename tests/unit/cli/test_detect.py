@@ -101,7 +101,7 @@ def test_a_bad_photo_costs_the_others_nothing(photo: Path, address: str, tmp_pat
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0].startswith(f"{photo}: 2 faces")
     assert f"{bad}: INVALID_ARGUMENT: cannot decode image" in result.stderr
-    assert "none.jpg: [Errno 2]" in result.stderr
+    assert f"{tmp_path / 'none.jpg'}: No such file or directory\n" in result.stderr
 
 
 def test_a_photo_that_the_model_fails_on_costs_the_others_nothing(photo: Path, tmp_path: Path) -> None:
@@ -137,6 +137,22 @@ def test_no_photo_is_written_over(photo: Path, tmp_path: Path, second: str, outp
     with pytest.raises(InvalidArgumentError, match="is one of the photos|would both be written as"):
         run("detect", photo, other, "--server", "nobody:1", "--output", tmp_path / output)
     assert other.read_bytes() == b"another"
+
+
+def test_a_folder_stands_for_the_photos_in_it(photo: Path, address: str, tmp_path: Path) -> None:
+    """By name, and nothing else that lies there."""
+    (tmp_path / "a.JPEG").write_bytes(photo.read_bytes())
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "folder.png").mkdir()
+    result = run("detect", tmp_path, "--server", address, "--json")
+    assert result.exit_code == 0
+    told = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+    assert told == [str(tmp_path / "a.JPEG"), str(photo)]
+
+
+def test_a_folder_without_photos_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="has no .bmp, .jpeg, .jpg, .png, .webp files"):
+        run("detect", tmp_path, "--server", "nobody:1")
 
 
 def test_nobody_there_says_how_to_start_a_server(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,15 @@ def test_a_face_without_landmarks_or_at_the_edge_is_drawn_too() -> None:
     assert tuple(drawn[20, 30]) == picture.ACCENT
 
 
+def test_the_label_of_a_small_face_in_a_large_picture_is_small() -> None:
+    """In a crowd labels as large as the picture would hide the faces: here 40 pixels wide in 1600."""
+    large = np.full((400, 1600, 3), 128, np.uint8)
+    drawn = picture.with_faces(large, [Face(Box(800, 200, 840, 250), 0.5)], 1600)
+    rows, columns = np.nonzero((drawn != 128).any(axis=2))
+    assert columns.max() - columns.min() < 2 * 40
+    assert 200 - rows.min() < 40
+
+
 def test_a_strip_is_put_below() -> None:
     captioned = picture.captioned(GRAY, "title", "note")
     assert captioned.shape[0] > 100

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 import pytest
 
+from naiad_client import Client
 from naiad_client.errors import from_status, pushback_ms
 from naiad_client.retries import Backoff, RetryPlan, is_retryable
+
+if TYPE_CHECKING:
+    from naiad_client.options import StreamOptions
 
 GONE = from_status(grpc.StatusCode.UNAVAILABLE, "gone")
 
@@ -84,6 +90,29 @@ def test_the_pushback_of_the_trailers(text: str | bytes, wanted: int) -> None:
 def test_no_pushback() -> None:
     assert pushback_ms(None) is None
     assert pushback_ms([]) is None
+
+
+def test_whoever_was_answered_has_more_patience() -> None:
+    """A server that is being started anew takes longer than one that was never there is worth."""
+    tries = RetryPlan(4, resumes=12, uniform=lambda low, high: (low + high) / 2)
+    assert sum(tries.pause_s(GONE, 0) is not None for _ in range(20)) == 4
+    tries.progress()
+    assert sum(tries.pause_s(GONE, 0) or 0 for _ in range(20)) == pytest.approx(36.3)
+
+
+@pytest.mark.parametrize(
+    ("of_client", "of_stream", "wanted"),
+    [(4, None, (4, 12)), (0, None, (0, 0)), (50, None, (50, 50)), (4, 2, (2, 2)), (50, 0, (0, 0))],
+)
+def test_a_stream_has_patience_unless_it_is_told_otherwise(
+    of_client: int, of_stream: int | None, wanted: tuple[int, int]
+) -> None:
+    options: StreamOptions = {} if of_stream is None else {"retries": of_stream}
+    with Client("localhost:1", retries=of_client) as client:
+        tries = client._stream_plan(options, 0)  # by way of a server it would take 36 s
+    before = sum(tries.pause_s(GONE, 0) is not None for _ in range(99))
+    tries.progress()
+    assert (before, sum(tries.pause_s(GONE, 0) is not None for _ in range(99))) == wanted
 
 
 def test_fewer_than_no_retries_are_refused() -> None:
