@@ -12,7 +12,8 @@ import pytest
 def test_without_the_servers_packages_the_command_names_the_extra(missing: str) -> None:
     """The interpreter is told that the package is not there, as in an environment with the client only."""
     hide = f"import sys; sys.modules[{missing!r}] = None; from naiad.__main__ import main; "
-    run = "sys.argv = ['naiad', 'serve', '--model-repository=.']; main()"
+    ports = "'--grpc-port=0', '--http-port=0', '--metrics-port=0'"  # another server may have the usual ones
+    run = f"sys.argv = ['naiad', 'serve', '--model-repository=.', {ports}]; main()"
     result = subprocess.run(
         [sys.executable, "-c", hide + run], capture_output=True, text=True, timeout=60, check=False
     )
