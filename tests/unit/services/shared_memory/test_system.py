@@ -42,8 +42,9 @@ def setup(tmp_path: Path) -> Setup:
     return Setup(tmp_path)
 
 
-def open_descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def open_descriptors() -> set[tuple[str, str]]:
+    """Descriptors and what they stand for, to be compared as sets: another test's may be closed meanwhile."""
+    return {(path.name, str(path.readlink())) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
 
 
 @pytest.mark.parametrize("key", ["obj", "/obj", "//obj", "///obj"])
@@ -68,7 +69,7 @@ def test_regions_leave_descriptors_for_connections(setup: Setup, monkeypatch: py
     before = open_descriptors()
     with pytest.raises(ResourceExhaustedError, match=r"half of the 4 files .* \(ulimit -n\)"):
         setup.regions.register("r", "/obj", 0, 64)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert setup.regions.status("") == []
 
 
@@ -109,7 +110,7 @@ def test_a_range_beyond_the_object_is_refused_whatever_its_numbers(
         setup.regions.register("g", "/obj", offset, byte_size)
     assert error.value.message == "failed to register shared memory region 'g': invalid args"
     assert setup.regions.status("") == []
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize(("offset", "byte_size"), [(0, 0), (64, 64), (PAGE + 1, 1)])
@@ -120,7 +121,7 @@ def test_what_triton_could_not_map_is_refused_in_its_words(setup: Setup, offset:
     assert error.value.message == (
         "failed to register shared memory region 'g': unable to process address spaceInvalid argument"
     )
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("key", ["/", "//", "///"])
@@ -172,7 +173,7 @@ def test_what_is_no_object_is_not_opened_and_leaks_nothing(setup: Setup, key: st
     with pytest.raises(InternalError) as error:
         setup.regions.register("g", key, 0, 64)
     assert error.value.message == f"Unable to open shared memory region: '{key}'"
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_offsets_of_a_lease_count_from_the_region_s_start(setup: Setup) -> None:
@@ -232,10 +233,10 @@ def test_unregistering_closes_the_descriptor_when_the_last_lease_is_released(set
     setup.regions.register("r", "/obj", 0, 128)
     lease = setup.table.lease("r", 0, 16)
     setup.regions.unregister("r")
-    assert open_descriptors() == before + 1
+    assert len(open_descriptors() - before) == 1
     assert setup.regions.status("") == [("r", "/obj", 0, 128)]
     lease.release()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert setup.regions.status("") == []
 
 
@@ -259,7 +260,7 @@ def test_a_range_is_read_and_written_when_its_region_has_gone_and_closes_its_des
         own = lease.range()
     assert own is not None
     setup.regions.unregister("r")
-    assert open_descriptors() == before + 1
+    assert len(open_descriptors() - before) == 1
     read = np.empty((4, 4), np.uint8)
     own.read_into(read)
     assert read.tobytes() == content[PAGE + 4 : PAGE + 20]
@@ -268,7 +269,7 @@ def test_a_range_is_read_and_written_when_its_region_has_gone_and_closes_its_des
     with pytest.raises(CallerFaultError, match="17 bytes do not fit the 16 bytes"):
         own.write(bytes(17))
     del own
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_range_of_an_object_that_shrank_is_an_error(setup: Setup) -> None:
