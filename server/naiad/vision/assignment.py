@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from naiad.vision.motion import Motion
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Numbers = npt.NDArray[np.float64]
@@ -28,6 +30,19 @@ _DOUBT = 0.3
 """What a standard deviation of one height adds to a track's costs: of two, the one seen last wins."""
 _GATED = 1e6
 """The cost of a pair that may not be: more than that of all the others."""
+
+
+@functools.cache
+def load_solver() -> Callable[[Numbers], tuple[Indices, Indices]]:
+    """Import the solver, which takes 0.4 s: too long for the event loop, and for servers without tracks."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
+
+    return linear_sum_assignment  # type: ignore[no-any-return]  # scipy has no types
+
+
+def is_solver_loaded() -> bool:
+    """Whether `assign` comes without that import."""
+    return load_solver.cache_info().currsize > 0
 
 
 def assign(boxes: npt.NDArray[np.floating], tracks: Motion) -> tuple[Indices, Indices]:
@@ -57,7 +72,7 @@ def _solved(rows: Indices, columns: Indices, costs: Numbers) -> tuple[Indices, I
     tracks, column = np.unique(columns, return_inverse=True)
     matrix = np.full((len(faces), len(tracks)), _GATED)
     matrix[row, column] = costs
-    found, theirs = linear_sum_assignment(matrix)
+    found, theirs = load_solver()(matrix)
     allowed = matrix[found, theirs] < _GATED
     return faces[found[allowed]], tracks[theirs[allowed]]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from naiad.core.errors import CancelledError
 from naiad.dataplane.frames.turns import Turns
+from naiad.vision.assignment import is_solver_loaded, load_solver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +53,7 @@ class TrackLine:
 
         Args:
             tracker: the stream's.
-            pool: where many faces are tracked, which would hold up the event loop.
+            pool: where many faces are tracked, which would hold up the event loop, and the process's first.
             embeddings: what tracks have, where that is kept.
         """
         self.tracker = tracker
@@ -105,7 +106,7 @@ class TrackLine:
     async def _pass(self, number: int, detections: Detections, then: Callable[[Ids], Result]) -> Result:
         """Track the faces and do something with their tracks before the next frame has its turn."""
         await self._turns.wait(number)
-        if len(self.tracker) + len(detections) >= MANY:
+        if not is_solver_loaded() or len(self.tracker) + len(detections) >= MANY:
             task = asyncio.create_task(self._pass_aside(number, detections, then), name="stream tracks")
             self._aside = number, task
             # The thread goes on if the frame's time is up: nobody else may touch the tracker meanwhile.
@@ -117,10 +118,14 @@ class TrackLine:
 
     async def _pass_aside(self, number: int, detections: Detections, then: Callable[[Ids], Result]) -> Result:
         try:
-            return then(await self._pool.run(partial(self.tracker.update, detections, frame=number)))
+            return then(await self._pool.run(partial(self._update, detections, number)))
         finally:
             self._aside = None
             self._turns.leave(number)
+
+    def _update(self, detections: Detections, number: int) -> Ids:
+        load_solver()
+        return self.tracker.update(detections, frame=number)
 
     def _choose(self, number: int, frame_id: int, detections: Detections, ids: Ids) -> Choice:
         assert self.embeddings is not None
