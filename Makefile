@@ -79,6 +79,10 @@ bench-scheduling: $(DEV) ## Measure deadlines, refusals and callers that leave a
 bench-video: $(DEV) ## Measure StreamDetect beside the same work without a server: docs/benchmarks.md
 	@$(BIN)/python bench/video.py $(ARGS)
 
+.PHONY: bench-shadow
+bench-shadow: $(DEV) ## Measure what a shadow costs the version that serves: docs/benchmarks.md
+	@$(BIN)/python bench/shadow.py $(ARGS)
+
 .PHONY: bench-soak
 bench-soak: $(DEV) ## Watch memory for an hour of load and 200 reloads: docs/operations.md
 	@$(BIN)/python bench/soak.py $(ARGS)

@@ -24,17 +24,17 @@ PICTURES = {
 """The files that `bench.charts` draws, and what they show."""
 
 
-def write_docs(page: Path, measured_text: str) -> None:
+def write_docs(page: Path, measured_text: str, begin_mark: str = BEGIN, end_mark: str = END) -> None:
     """Put a run between the page's markers.
 
     Raises:
         InvalidArgumentError: the page has no markers.
     """
     text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     if not begin or not end:
-        raise InvalidArgumentError(f"'{page}' has no '{BEGIN}' followed by '{END}'")
+        raise InvalidArgumentError(f"'{page}' has no '{begin_mark}' followed by '{end_mark}'")
     page.write_text(f"{before}{begin}\n\n{measured_text}\n\n{end}{after}", encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates the committed Python messages and stubs, and the descriptor set for other tools, from the .proto files.
+# Regenerates the committed Python messages and stubs, and descriptor sets for other tools, from the .proto files.
 #
 #   protos/generate.sh [OUT]
 #
@@ -15,7 +15,7 @@ if [[ -z "${PYTHON:-}" ]]; then
 fi
 scripts="$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')"
 
-mkdir -p "$out/naiad/vision/v1"
+mkdir -p "$out"
 cd "$protos"
 mapfile -t files < <(find naiad -name '*.proto' | LC_ALL=C sort)
 "$PYTHON" -m grpc_tools.protoc --proto_path=. \
@@ -23,8 +23,11 @@ mapfile -t files < <(find naiad -name '*.proto' | LC_ALL=C sort)
   --plugin=protoc-gen-mypy_grpc="$scripts/protoc-gen-mypy_grpc" \
   --python_out="$out" --grpc_python_out="$out" \
   --mypy_out=quiet:"$out" --mypy_grpc_out=quiet:"$out" \
-  --include_imports --include_source_info --descriptor_set_out="$out/naiad/vision/v1/vision.binpb" \
   "${files[@]}"
+for file in "${files[@]}"; do
+  "$PYTHON" -m grpc_tools.protoc --proto_path=. --include_imports --include_source_info \
+    --descriptor_set_out="$out/${file%.proto}.binpb" "$file"
+done
 
 # The files are registered under their proto path, but live inside naiad_protos: `naiad` is the server.
 # The second rule gives the message classes the module they really live in, so that they can be pickled.

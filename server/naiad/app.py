@@ -23,6 +23,8 @@ from naiad.dataplane.faces import FacePlane
 from naiad.dataplane.frames.rooms import FrameRooms
 from naiad.dataplane.pictures import PicturePlane
 from naiad.lifecycle.control import ControlMode
+from naiad.lifecycle.experiments.aside import AsideSettings, default_budget
+from naiad.lifecycle.experiments.director import Experiments
 from naiad.lifecycle.loading import RepositoryLoader
 from naiad.lifecycle.manager import ModelManager
 from naiad.runtime.ort_environment import OrtEnvironment
@@ -31,7 +33,7 @@ from naiad.runtime.remote.fleet import Fleet
 from naiad.runtime.remote.loader import RemoteEngine
 from naiad.runtime.tensorrt.builder import EngineBuilder
 from naiad.runtime.tensorrt.setup import default_cache_root, open_engine_service
-from naiad.runtime.threads import read_cpu_budget
+from naiad.runtime.threads import read_cpu_budget, read_cpu_quota
 from naiad.runtime.tuning_process import LayoutTuner
 from naiad.scheduling.cache import ResponseCache
 from naiad.scheduling.parts import SharedParts
@@ -201,7 +203,9 @@ class NaiadServer:
                 max_faces=config.max_embed_faces,
                 max_held_bytes=config.max_held_image_bytes,
             )
-            self._grpc = GrpcServer(grpc_settings, config, dataplane, triton, faces, rooms=rooms)
+            self._grpc = GrpcServer(
+                grpc_settings, config, dataplane, triton, faces, rooms=rooms, experiments=self.experiments
+            )
             self.grpc_port = await self._grpc.start()
         self._log_start()
 
@@ -229,6 +233,7 @@ class NaiadServer:
             profiles=_profiles(config),
             remote=remote,
         )
+        self.experiments = self._experiments()
         self.manager = ModelManager(
             loader,
             clock=clock,
@@ -243,6 +248,12 @@ class NaiadServer:
             max_ragged_batch_bytes=config.max_ragged_batch_bytes,
             parts=_shared_parts(config),
             find_versions=None if remote is None else remote.find_versions,
+            quiet_secs=config.repository_quiet_secs,
+            watch=config.repository_watch,
+            ready_marker=config.repository_ready_marker,
+            allow_interface_change=config.allow_interface_change,
+            ready_while_loading=config.ready_while_loading,
+            experiments=self.experiments,
         )
         self._stack.push_async_callback(self.manager.close)
         # Before the manager waits for loads, some of which wait for an engine.
@@ -259,6 +270,24 @@ class NaiadServer:
                 f"not every model could be loaded: {_listed(self.manager.not_ready())}; the log says why"
                 f"{_check_advice(config)} (--exit-on-error=false serves the others)"
             )
+
+    def _experiments(self) -> Experiments:
+        config = self.config
+        settings = AsideSettings(
+            budget_cpus=default_budget(read_cpu_quota()),
+            max_pending=config.shadow_max_pending,
+            max_pending_bytes=config.shadow_max_pending_bytes,
+            timeout_s=config.shadow_timeout_secs,
+            auto_complete=not config.disable_auto_complete_config,
+            default_max_batch_size=config.default_max_batch_size,
+        )
+        experiments = Experiments(
+            settings,
+            folder=Path(config.experiment_directory) if config.experiment_directory else None,
+            tick_s=config.experiment_interval_secs,
+        )
+        self._stack.push_async_callback(experiments.close)
+        return experiments
 
     def _engines(self, environment: OrtEnvironment) -> EngineService | None:
         self._stack.push_async_callback(self._close_builder)

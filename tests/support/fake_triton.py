@@ -170,6 +170,7 @@ class FakeTriton:
         headers: Mapping[str, str],
         forwarded: Mapping[str, str] | None,
         front_end: object,
+        caller: object = None,
     ) -> InferAnswer:
         self._ask(message)
         self.headers, self.forwarded = headers, forwarded

@@ -49,6 +49,7 @@ class SteeredLoader:
     """Loads DoublingSessions. A config is what `configs` says, and `wrong` in an override is refused.
 
     `labels` are those of each model's outputs. `broken` has errors by `model` (its config) or `model/version` (its load); `loads` counts by the latter.
+    `completed` has configs, `warmups` reports of single versions by the latter too.
     `latest` are the sessions of the latest loads, `seen` each model's latest folder and the names of all below
     it. While `gate` is cleared, loads wait.
     """
@@ -57,6 +58,8 @@ class SteeredLoader:
         self.broken: dict[str, Exception] = {}
         self.configs: dict[str, ModelConfig] = {}
         self.labels: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.completed: dict[str, ModelConfig] = {}
+        self.warmups: dict[str, WarmupReport] = {}
         self.loads: dict[str, int] = {}
         self.latest: dict[str, DoublingSession] = {}
         self.seen: dict[str, tuple[Path, list[str]]] = {}
@@ -85,7 +88,7 @@ class SteeredLoader:
             raise self.broken[key]
         self.latest[key] = session = self._session or DoublingSession()
         loaded = LoadedVersion(
-            config=config,
+            config=self.completed.get(key, config),
             sessions=(session,),
             instance_names=(f"{folder.name}_0",),
             instance_providers=("CPUExecutionProvider",),
@@ -93,7 +96,7 @@ class SteeredLoader:
             fallbacks=(),
             notes=(),
             layout=InstanceLayout(groups=(), instances=(), intra_op_threads=1, inter_op_threads=1, notes=()),
-            warmup=WarmupReport(runs=()),
+            warmup=self.warmups.get(key, WarmupReport(runs=())),
         )
         return LoadedModel(loaded, None, self.labels.get(folder.name, {}))
 

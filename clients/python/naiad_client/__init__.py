@@ -28,14 +28,17 @@ from naiad_client.results import (
     Box,
     CompareResult,
     DetectResult,
+    Embedding,
     EmbedResult,
     Face,
     FrameResult,
     FrameTimes,
     StreamAccount,
     Timing,
+    VersionEmbeddings,
 )
 from naiad_client.session import StreamSession
+from naiad_client.similarity import EmbeddingSpaceError, similarity
 
 __all__ = [
     "AlreadyExistsError",
@@ -48,6 +51,8 @@ __all__ = [
     "DeadlineExceededError",
     "DetectResult",
     "EmbedResult",
+    "Embedding",
+    "EmbeddingSpaceError",
     "Face",
     "FaceIn",
     "Finder",
@@ -64,5 +69,7 @@ __all__ = [
     "Timing",
     "UnavailableError",
     "UnsupportedError",
+    "VersionEmbeddings",
     "aio",
+    "similarity",
 ]

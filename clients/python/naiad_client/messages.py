@@ -9,11 +9,13 @@ import numpy as np
 
 from naiad_client.options import Crop, FaceIn, Finder
 from naiad_client.parsing import parse_analyze, parse_compare, parse_detect, parse_embed
-from naiad_client.results import Face, ResultT
+from naiad_client.results import Embedding, Face, ResultT
 from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
 
     from naiad_client.images import ImageLike, Pictures
     from naiad_client.options import (
@@ -89,6 +91,7 @@ class Messages:
             embedder_name=self.name(options.get("model"), self.embedder),
             embedder_version=version_text(options.get("version")),
             normalize=options.get("normalize"),
+            also_versions=version_texts(options.get("also_versions")),
         )
         self._pictures(options).write(image, request.image)
         return _call("Analyze", request, parse_analyze, options)
@@ -99,6 +102,7 @@ class Messages:
             finder=self.finder(options.get("finder")),
             embedder_name=self.name(options.get("model"), self.embedder),
             embedder_version=version_text(options.get("version")),
+            require_embedding_space=options.get("require_embedding_space", False),
         )
         pictures = self._pictures(options)
         _write_compared(first, pictures, request.first)
@@ -126,6 +130,7 @@ class Messages:
             model_name=self.name(options.get("model"), self.embedder),
             model_version=version_text(options.get("version")),
             normalize=options.get("normalize"),
+            also_versions=version_texts(options.get("also_versions")),
         )
 
     def _pictures(self, options: CallOptions) -> Pictures:
@@ -136,6 +141,17 @@ class Messages:
 def version_text(version: Version | None) -> str:
     """A version as it is on the wire, where empty leaves it to the server."""
     return "" if version is None else str(version)
+
+
+def version_texts(versions: Sequence[Version] | None) -> list[str]:
+    """Further versions as they are on the wire.
+
+    Raises:
+        TypeError: one text, whose letters would be taken for versions.
+    """
+    if isinstance(versions, str):
+        raise TypeError(f"also_versions is {versions!r}: a list is wanted")
+    return [version_text(version) for version in versions or ()]
 
 
 def detect_options(options: DetectOptions | StreamOptions) -> pb.DetectOptions:
@@ -179,10 +195,11 @@ def _landmarks_message(face: Face | Landmarks) -> pb.FaceLandmarks:
 
 
 def _write_compared(compared: Compared, pictures: Pictures, out: pb.ComparedFace) -> None:
-    if isinstance(compared, np.ndarray) and np.issubdtype(compared.dtype, np.floating):
-        if compared.ndim != 1 or not compared.size:
-            raise ValueError(f"a vector to compare has shape {list(compared.shape)}: [D] is wanted")
-        out.embedding.values.extend(compared.tolist())
+    if isinstance(compared, Embedding):
+        _write_vector(compared.values, out.embedding)
+        out.embedding.space = compared.space
+    elif isinstance(compared, np.ndarray) and np.issubdtype(compared.dtype, np.floating):
+        _write_vector(compared, out.embedding)
     elif isinstance(compared, Crop):
         pictures.write(compared.image, out.crop)
     elif isinstance(compared, FaceIn):
@@ -190,6 +207,12 @@ def _write_compared(compared: Compared, pictures: Pictures, out: pb.ComparedFace
         pictures.write(compared.image, out.image)
     else:
         pictures.write(compared, out.image)  # type: ignore[arg-type]  # mypy sees no dtype: a vector goes above
+
+
+def _write_vector(vector: npt.NDArray[Any], out: pb.Embedding) -> None:
+    if vector.ndim != 1 or not vector.size:
+        raise ValueError(f"a vector to compare has shape {list(vector.shape)}: [D] is wanted")
+    out.values.extend(vector.tolist())
 
 
 def _call(method: str, request: Any, parse: Callable[[Any], ResultT], options: CallOptions) -> Call[ResultT]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from naiad_client.images import Color, Encoding, ImageLike
-    from naiad_client.results import Face
+    from naiad_client.results import Embedding, Face
 
     Landmarks: TypeAlias = npt.NDArray[np.floating]
 
@@ -57,8 +57,9 @@ class FaceIn:
     face: Face | Landmarks
 
 
-Compared: TypeAlias = "ImageLike | Crop | FaceIn | npt.NDArray[np.floating]"
-"""One of two faces to compare: the largest of a picture, an aligned crop, a known face, or a vector [D]."""
+Compared: TypeAlias = "ImageLike | Crop | FaceIn | Embedding | npt.NDArray[np.floating]"
+"""One of two faces to compare: the largest of a picture, an aligned crop, a known face, an Embedding, or a
+vector [D], which does not tell its space."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -97,16 +98,23 @@ class EmbedOptions(CallOptions, total=False):
 
     finder: who finds the faces first: a detector's name ("" for the server's only one) or a `Finder`.
     normalize: whether vectors are scaled to length 1; None for the model's own choice.
+    also_versions: further versions of the embedder that embed the same faces, at most 4.
     """
 
     finder: Finder | str | None
     normalize: bool | None
+    also_versions: Sequence[Version]
 
 
 class CompareOptions(CallOptions, total=False):
-    """Of a comparison; `model` is the embedder, `finder` as for `EmbedOptions`."""
+    """Of a comparison; `model` is the embedder, `finder` as for `EmbedOptions`.
+
+    require_embedding_space: refuse vectors that do not tell their space; else they are taken for the
+        embedder's.
+    """
 
     finder: Finder | str | None
+    require_embedding_space: bool
 
 
 class StreamOptions(DetectOptions, EmbedOptions, total=False):

@@ -18,6 +18,7 @@ from naiad_client.results import (
     FrameTimes,
     ResultT,
     Timing,
+    VersionEmbeddings,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def parse_embed(response: pb.EmbedResponse) -> EmbedResult:
         detector=response.detector.name,
         detector_version=response.detector.version,
         detector_timing=_timing(response.detector_timing) if has_detector else None,
+        embedding_space=response.model.embedding_space,
+        also=[_also(other) for other in response.also],
     )
 
 
@@ -70,6 +73,8 @@ def parse_analyze(response: pb.AnalyzeResponse) -> AnalyzeResult:
         embedder_timing=_timing(response.embedder_timing) if embedded else None,
         embedded=response.embedded,
         reused=response.reused,
+        embedding_space=response.embedder.embedding_space,
+        also=[_also(other) for other in response.also],
     )
 
 
@@ -84,6 +89,7 @@ def parse_compare(response: pb.CompareResponse) -> CompareResult:
         model=response.embedder.name,
         version=response.embedder.version,
         timing=_timing(response.timing),
+        embedding_space=response.embedder.embedding_space,
     )
 
 
@@ -110,6 +116,20 @@ def _face(face: pb.Face) -> Face:
         embedding=np.array(face.embedding.values, np.float32) if embedded else None,
         track_id=face.track_id if face.HasField("track_id") else None,
         embedding_frame_id=face.embedding_frame_id if face.HasField("embedding_frame_id") else None,
+        embedding_space=face.embedding.space,
+    )
+
+
+def _also(other: pb.VersionEmbeddings) -> VersionEmbeddings:
+    return VersionEmbeddings(
+        embeddings=[
+            np.array(embedding.values, np.float32) if embedding.values else None
+            for embedding in other.embeddings
+        ],
+        model=other.model.name,
+        version=other.model.version,
+        embedding_space=other.model.embedding_space,
+        timing=_timing(other.timing) if other.HasField("timing") else None,
     )
 
 

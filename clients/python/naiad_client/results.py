@@ -24,6 +24,38 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """A vector, and what it may be compared with.
+
+    Attributes:
+        values: float32 [D].
+        space: its embedding space: only vectors of the same one may be compared. Empty if that is unknown.
+    """
+
+    values: npt.NDArray[np.floating]
+    space: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VersionEmbeddings:
+    """What one more version of an embedder made of the faces of a result.
+
+    Attributes:
+        embeddings: float32 [D] for each of them, None for a face that it did not embed.
+        model: the embedder.
+        version: its version.
+        embedding_space: the space of its vectors.
+        timing: where its time went; None if nothing was embedded.
+    """
+
+    embeddings: list[npt.NDArray[np.float32] | None]
+    model: str
+    version: str
+    embedding_space: str
+    timing: Timing | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Face:
     """One face found in a picture.
 
@@ -37,6 +69,7 @@ class Face:
         track_id: of streams with tracks, the same number for the same face from frame to frame.
         embedding_frame_id: of tracks, the earlier frame that the embedding was made of; None if it is this
             one's.
+        embedding_space: of `embedding`; empty if there is none, or the server does not tell it.
     """
 
     box: Box
@@ -46,6 +79,12 @@ class Face:
     embedding: npt.NDArray[np.float32] | None = None
     track_id: int | None = None
     embedding_frame_id: int | None = None
+    embedding_space: str = ""
+
+    @property
+    def embedded(self) -> Embedding | None:
+        """The embedding with its space; None if the face was not embedded."""
+        return None if self.embedding is None else Embedding(self.embedding, self.embedding_space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +125,8 @@ class EmbedResult:
         detector: with a finder, who found them; else "".
         detector_version: its version; else "".
         detector_timing: where its time went; None without a finder.
+        embedding_space: of all rows; empty if the server does not tell it.
+        also: with `also_versions`, what each of those made of the same faces.
     """
 
     embeddings: npt.NDArray[np.float32]
@@ -96,6 +137,12 @@ class EmbedResult:
     detector: str = ""
     detector_version: str = ""
     detector_timing: Timing | None = None
+    embedding_space: str = ""
+    also: list[VersionEmbeddings] = field(default_factory=list)
+
+    def embedding(self, row: int) -> Embedding:
+        """One row with its space."""
+        return Embedding(self.embeddings[row], self.embedding_space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +161,8 @@ class AnalyzeResult:
         embedder_timing: None if nothing was embedded.
         embedded: faces that were embedded for this answer.
         reused: faces whose embedding an earlier frame of their track has given.
+        embedding_space: of all embeddings; empty if the server does not tell it.
+        also: with `also_versions`, what each of those made of the same faces.
     """
 
     faces: list[Face]
@@ -127,6 +176,8 @@ class AnalyzeResult:
     embedder_timing: Timing | None
     embedded: int
     reused: int
+    embedding_space: str = ""
+    also: list[VersionEmbeddings] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +192,7 @@ class CompareResult:
         model: the embedder that answered.
         version: its version.
         timing: where the time went.
+        embedding_space: the embedder's; empty if the server does not tell it.
     """
 
     similarity: float
@@ -150,6 +202,7 @@ class CompareResult:
     model: str
     version: str
     timing: Timing
+    embedding_space: str = ""
 
 
 @dataclass(frozen=True, slots=True)

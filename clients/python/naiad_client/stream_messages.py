@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
-from naiad_client.messages import detect_options, landmarks_messages, version_text
+from naiad_client.messages import detect_options, landmarks_messages, version_text, version_texts
 from naiad_client.options import ContractOptions, DetectOptions, EmbedOptions, StreamOptions
 from naiad_client.parsing import parse_analyze, parse_detect, parse_embed, parse_frame
 from naiad_client.results import FrameResult, ResultT
@@ -128,6 +128,7 @@ def _embed(
         model_version=version_text(options.get("version")),
         normalize=options.get("normalize"),
         contract=contract,
+        also_versions=version_texts(options.get("also_versions")),
     )
     return StreamMessages(
         "StreamEmbed", pb.StreamEmbedRequest, opening, _pictures(messages, options), True, parse_embed
@@ -148,6 +149,7 @@ def _analyze(
         contract=contract,
         tracks=_tracks(options),
         embed_when=_choice("embed_when", when or "every_face", _EMBED_WHEN),
+        also_versions=version_texts(options.get("also_versions")),
     )
     return StreamMessages(
         "StreamAnalyze", pb.StreamAnalyzeRequest, opening, _pictures(messages, options), False, parse_analyze

@@ -9,6 +9,7 @@
 | models | list of `ModelReport`, sorted by name, each with `ok`, a problem or null, and its versions |
 | models[].versions[] | `VersionReport`: `plan` if it would be loaded, else `problem` and what the graph has |
 | …plan.proposals[] | `Proposal`: what the model could be declared as, and `config`, the text for it |
+| models[].experiment | `ExperimentReport` or null: `plan` if it would be carried out, else `problem` |
 | …problem | `stage` (a value of `Stage`), `reason`, `advice` |
 
 Shapes are lists of numbers in which -1 is any size; enums are their values; paths are text.

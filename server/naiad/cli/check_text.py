@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import TensorSpec
     from naiad.lifecycle.inspection import (
         EngineReport,
+        ExperimentReport,
         Inspection,
         InstancesReport,
         ModelReport,
@@ -126,17 +127,28 @@ def _model_rows(model: ModelReport) -> tuple[Row, ...]:
         *_problem(model.problem),
         ("folder", [model.path or ""]),
         ("versions", [_versions_text(model)]),
+        *_experiment_rows(model.experiment),
         ("not honoured", model.warnings),
         ("note", model.notes),
     )
 
 
+def _experiment_rows(experiment: ExperimentReport | None) -> tuple[tuple[str, Iterable[str]], ...]:
+    if experiment is None:
+        return ()
+    lines = experiment.plan.explanation if experiment.plan else [experiment.source]
+    return (("experiment", lines), *_problem(experiment.problem))
+
+
 def _versions_text(model: ModelReport) -> str:
     if model.version_policy is None:
         return f"{_numbers(model.versions_found)} found" if model.versions_found else ""
-    selected = tuple(version.version for version in model.versions)
-    ignored = tuple(number for number in model.versions_found if number not in selected)
+    inspected = tuple(version.version for version in model.versions)
+    added = () if model.experiment is None else model.experiment.versions_added
+    selected = tuple(number for number in inspected if number not in added)
+    ignored = tuple(number for number in model.versions_found if number not in inspected)
     parts = [f"{_numbers(selected)} selected by the version policy ({model.version_policy})"]
+    parts += [f"{_numbers(added)} for the experiment"] if added else []
     parts += [f"{_numbers(ignored)} ignored"] if ignored else []
     parts += [f"{_numbers(model.versions_missing)} missing"] if model.versions_missing else []
     return "; ".join(parts)

@@ -82,7 +82,11 @@ def as_json(result: DetectResult | AnalyzeResult, **more: Any) -> str:
     version = result.detector_version if isinstance(result, naiad_client.AnalyzeResult) else result.version
     told = more | {"model": detector, "version": version}
     if isinstance(result, naiad_client.AnalyzeResult):
-        told |= {"embedder": result.embedder, "embedder_version": result.embedder_version}
+        told |= {
+            "embedder": result.embedder,
+            "embedder_version": result.embedder_version,
+            "embedding_space": result.embedding_space,
+        }
     told |= {"width": result.image_width, "height": result.image_height, "timing": asdict(result.timing)}
     return json.dumps(told | {"faces": [_face(face) for face in result.faces]})
 

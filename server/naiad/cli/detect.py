@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -12,6 +12,16 @@ Photos: TypeAlias = Annotated[
     typer.Argument(
         metavar="PHOTO...", help="JPEG, PNG, WebP or BMP files, or folders of them.", show_default=False
     ),
+]
+SomePhotos: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="PHOTO...", help="JPEG, PNG, WebP or BMP files, or folders of them.", show_default=False
+    ),
+]
+WhatServer: TypeAlias = Annotated[
+    Literal["naiad", "triton", "auto"],
+    typer.Option("--mode", help="What the server is; faces are prepared here for a plain Triton."),
 ]
 Server: TypeAlias = Annotated[
     str, typer.Option("--server", metavar="ADDRESS", help="Where the server listens for gRPC.")
@@ -52,23 +62,64 @@ def detect(
 
 
 def embed(
-    photos: Photos,
+    photos: SomePhotos = None,
     *,
     server: Server = DEFAULT_SERVER,
+    mode: WhatServer = "naiad",
     model: Model = "",
     embedder: Embedder = "",
-    output: Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="PATH",
+            help="Also write the pictures, drawn on, to this folder; with --migrate, vectors to this file.",
+        ),
+    ] = None,
     score_threshold: Threshold = None,
     json: Json = False,
+    migrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--migrate",
+            metavar="FOLDER",
+            help="Embed the aligned crops in FOLDER, and in folders within it, anew. Run it again to go on.",
+        ),
+    ] = None,
+    to_version: Annotated[
+        int | None,
+        typer.Option("--to-version", metavar="N", min=0, help="With --migrate: the embedder's new version."),
+    ] = None,
+    find_faces: Annotated[
+        bool, typer.Option("--find-faces", help="With --migrate: they are photos, find the faces in them.")
+    ] = False,
 ) -> None:
     """Find the faces in photos and turn each into a vector; --json writes the vectors.
 
-    The exit code is 1 if any photo failed.
+    With --migrate, --to-version and --output a folder is embedded anew by another version of the embedder.
+    The exit code is 1 if any picture failed.
     """
-    from naiad.cli.photos import PhotoJob, run_photos  # noqa: PLC0415
+    if migrate is None:
+        from naiad.cli.photos import PhotoJob, run_photos  # noqa: PLC0415
 
-    job = PhotoJob(server, model, embedder, output, score_threshold, json)
-    raise typer.Exit(run_photos(job, photos))
+        if not photos:
+            raise typer.BadParameter("name at least one, or a folder with --migrate", param_hint="PHOTO")
+        if to_version is not None or find_faces:
+            raise typer.BadParameter("it is for --migrate", param_hint="--to-version, --find-faces")
+        photo_job = PhotoJob(server, model, embedder, output, score_threshold, json, mode)
+        raise typer.Exit(run_photos(photo_job, photos))
+    from naiad.cli.migrate import MigrationJob, run_migration  # noqa: PLC0415
+
+    if to_version is None or output is None:
+        raise typer.BadParameter("--to-version and --output are wanted, too", param_hint="--migrate")
+    if photos or json:
+        raise typer.BadParameter("it goes with neither photos nor --json", param_hint="--migrate")
+    if score_threshold is not None and not find_faces:
+        raise typer.BadParameter("it needs --find-faces here", param_hint="--score-threshold")
+    job = MigrationJob(
+        server, mode, model, embedder, to_version, migrate, output, find_faces, score_threshold
+    )
+    raise typer.Exit(run_migration(job))
 
 
 def video(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from naiad import __version__
-from naiad.cli.check import check
 from naiad.cli.demo import demo
 from naiad.cli.detect import detect, embed, video
-from naiad.cli.explain import explain
 from naiad.cli.health import run as run_health
 from naiad.cli.serve import SERVE_CONTEXT, serve
-from naiad.cli.tensorrt import tensorrt
 from naiad.core.errors import NaiadError
+
+_LATER = ("ab", "check", "explain", "models", "tensorrt")
+"""Commands that need what no server does: the module and what it defines have the command's name."""
 
 
 class PlainHelp(TyperCommand):
@@ -26,7 +28,36 @@ class PlainHelp(TyperCommand):
         super().__init__(*args, **(settings | {"rich_markup_mode": None}))
 
 
+class Commands(TyperGroup):
+    """The commands; those of `_LATER` are imported once they are asked for: the others start sooner."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names in the order of the help."""
+        first, *others = (name for name in super().list_commands(ctx) if name not in _LATER)
+        return [first, *_LATER, *others]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, None if there is none; then all are there, from whose names one is suggested."""
+        asked = (cmd_name,) if cmd_name in _LATER else () if cmd_name in self.commands else _LATER
+        for name in asked:
+            if name not in self.commands:
+                self.add_command(_load(name))
+        return super().get_command(ctx, cmd_name)
+
+
+def _load(name: str) -> Any:
+    """The command of the module of that name: a function, or a group of commands."""
+    holder = typer.Typer(add_completion=False)
+    command = getattr(import_module(f"{__package__}.{name}"), name)
+    if isinstance(command, typer.Typer):
+        holder.add_typer(command, name=name)
+    else:
+        holder.command(name, cls=PlainHelp)(command)
+    return get_group(holder).commands[name]
+
+
 app = typer.Typer(
+    cls=Commands,
     name="naiad",
     help="Serve ONNX vision models over gRPC and HTTP from a Triton model repository.",
     no_args_is_help=True,
@@ -34,13 +65,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(context_settings=SERVE_CONTEXT, add_help_option=False)(serve)
-app.command(cls=PlainHelp)(check)
-app.command(cls=PlainHelp)(explain)
 app.command(cls=PlainHelp)(detect)
 app.command(cls=PlainHelp)(embed)
 app.command(cls=PlainHelp)(video)
 app.add_typer(demo, name="demo")
-app.add_typer(tensorrt, name="tensorrt")
 
 
 def _print_version(asked: bool) -> None:

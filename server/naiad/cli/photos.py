@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from naiad_client import Client
+    from naiad_client.modes import Mode
 
 Result: TypeAlias = DetectResult | AnalyzeResult
 Failure: TypeAlias = NaiadError | OSError | ValueError
@@ -43,6 +44,7 @@ class PhotoJob:
     output: Path | None
     score_threshold: float | None
     json: bool
+    mode: Mode = "naiad"
 
 
 def run_photos(job: PhotoJob, paths: Sequence[Path]) -> int:
@@ -60,7 +62,7 @@ def run_photos(job: PhotoJob, paths: Sequence[Path]) -> int:
         _make(job.output)
     failed = 0
     with (
-        connected(job.server, detector=job.model) as client,
+        connected(job.server, detector=job.model, mode=job.mode) as client,
         ThreadPoolExecutor(AT_ONCE) as pool,
         progress("Photos", len(photos)) as done,
     ):
@@ -69,7 +71,7 @@ def run_photos(job: PhotoJob, paths: Sequence[Path]) -> int:
                 _tell(job, photo, result)
             else:
                 failed += 1
-                complain(f"{photo}: {_reason(result)}")
+                complain(f"{photo}: {reason(result)}")
             done()
     return 1 if failed else 0
 
@@ -86,7 +88,7 @@ def _photos_of(path: Path) -> list[Path]:
     return found
 
 
-def _reason(failure: Failure) -> str:
+def reason(failure: Failure) -> str:
     """Why a photo failed; an OSError would tell its number and name the file again."""
     return (isinstance(failure, OSError) and failure.strerror) or str(failure)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
 from naiad.config.messages import MAX_CONFIG_BYTES, new_message
+from naiad.config.strict_json import parse_object
 from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -29,31 +28,13 @@ def parse_json(text: str) -> Message:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_CONFIG_BYTES:
         raise InvalidArgumentError(f"{_SOURCE} has {size} bytes, a model config at most {MAX_CONFIG_BYTES}")
-    try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgumentError(f"{_SOURCE} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidArgumentError(f"{_SOURCE} is not a JSON object")
+    value = parse_object(text, _SOURCE)
     message = new_message()
     try:
         json_format.ParseDict(_with_upper_enums(value, message.DESCRIPTOR), message)
     except (json_format.ParseError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{_SOURCE}: {error}") from None
     return message
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of distinct keys: of two values one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"'{next(name for name in counts if counts[name] > 1)}' is given twice")
-    return found
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _with_upper_enums(value: Any, descriptor: Any) -> Any:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 RUNTIME_PREFIX = "naiad.runtime."
 """Parameters that the server reports, for example `naiad.runtime.execution_providers`; never read."""
 
+WEIGHTS = RUNTIME_PREFIX + "weights"
+"""The digest of an embedder's weights; read where another Naiad runs the model."""
+
+EMBEDDING_SPACE = RUNTIME_PREFIX + "embedding_space"
+"""The space of an embedder's vectors; never read: who prepares faces itself makes it of the weights."""
+
 
 def with_instances(
     message: Message, groups: Sequence[InstanceGroup], parameters: Mapping[str, str] | None = None

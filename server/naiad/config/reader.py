@@ -12,6 +12,7 @@ from naiad.config.messages import CONFIG_FILENAME, read_file
 from naiad.config.normalize import ONNX_BACKEND, fill_backend, fill_defaults
 from naiad.config.override_checks import check_override
 from naiad.config.parameters import list_unread, validate_parameters
+from naiad.config.runtime_keys import check_switches
 from naiad.config.support import check_refused, list_unhonoured
 from naiad.config.validate import validate_config, validate_instance_groups
 from naiad.core.errors import InvalidArgumentError
@@ -126,3 +127,4 @@ def check_loadable(config: ModelConfig, *, any_backend: bool = False) -> None:
         )
     validate_instance_groups(config.message)
     validate_parameters(config.parameters, config.name)
+    check_switches(config)

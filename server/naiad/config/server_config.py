@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from naiad.config.settings.engine import EngineSettings
+from naiad.config.settings.experiments import ExperimentSettings
 from naiad.config.settings.grpc import GrpcConnectionSettings, GrpcSettings, GrpcTlsSettings
 from naiad.config.settings.http import HttpSettings
 from naiad.config.settings.limits import LimitSettings, SharedMemorySettings
@@ -32,6 +33,7 @@ ENVIRONMENT_PREFIX = "NAIAD_"
 # pydantic validates the fields of the last base first, and metrics_address needs http_address.
 class ServerConfig(
     ProfileSettings,
+    ExperimentSettings,
     TensorRtSettings,
     SharedMemorySettings,
     SchedulingSettings,

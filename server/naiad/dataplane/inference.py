@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from naiad.core.tensors import InferRequest, InferResponse
+    from naiad.lifecycle.caller import Caller
     from naiad.lifecycle.manager import ModelManager
     from naiad.lifecycle.version import ModelHandle
 
@@ -29,14 +30,19 @@ class DataPlane:
         """The server drains from now on: it is ready no more."""
         self._accepting = False
 
-    def acquire(self, name: str, version: int | None) -> ModelHandle:
+    def acquire(self, name: str, version: int | None, caller: Caller | None = None) -> ModelHandle:
         """A handle on the version that should answer; release it when the answer is done.
+
+        Args:
+            name: the model.
+            version: the one asked for; None lets the server choose.
+            caller: who asks; None for the one whose call the task works on.
 
         Raises:
             NotFoundError: no such model or version, or none is ready.
             UnavailableError: the version asked for is not ready.
         """
-        return self.manager.acquire(name, version)
+        return self.manager.acquire(name, version, caller)
 
     async def infer(self, handle: ModelHandle, request: InferRequest) -> InferResponse:
         """Queue a request that was validated against the handle's config, and wait for its answer.

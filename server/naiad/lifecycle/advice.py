@@ -70,6 +70,7 @@ def explain(error: Exception, facts: Facts) -> Problem:
         Stage.ENSEMBLE: _ensemble,
         Stage.LABELS: _labels,
         Stage.VISION: _vision,
+        Stage.EXPERIMENT: _experiment,
     }
     return Problem(facts.stage, error.message, advise[facts.stage](facts, error))
 
@@ -199,6 +200,14 @@ def _ensemble(facts: Facts, error: NaiadError) -> str:
 
 def _vision(facts: Facts, _: NaiadError) -> str:
     return f"correct the naiad.… parameters in {facts.config_path}, or remove them to serve tensors only"
+
+
+def _experiment(facts: Facts, _: NaiadError) -> str:
+    there = _listed([str(version) for version in facts.folder.versions])
+    return (
+        f"correct the experiment, or remove it: the version folders there are: {there}; "
+        "naiad ab schema writes out what it may say"
+    )
 
 
 def _labels(facts: Facts, _: NaiadError) -> str:

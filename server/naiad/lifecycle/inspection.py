@@ -10,6 +10,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from naiad.config.model_config import InstanceGroup
     from naiad.config.vision_config import VisionConfig
     from naiad.core.tensors import TensorSpec
@@ -30,6 +32,7 @@ class Stage(Enum):
     ENSEMBLE = "ensemble"  # what it is composed of is missing, broken or does not fit
     LABELS = "labels"  # a file of class names is missing or cannot be read
     VISION = "vision"  # the naiad.… parameters do not suit the model
+    EXPERIMENT = "experiment"  # experiment.json is wrong, or names versions that are not there
     INTERNAL = "internal"  # not the model's fault
 
 
@@ -151,13 +154,47 @@ class VersionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExperimentPlan:
+    """What an experiment says, in numbers and as sentences.
+
+    `shares` is the part of callers without a listed key that each version answers before the ramp's first
+    step, 0 to 1. `keys` counts the listed ones. `shadow` is the version that is shadowed.
+    """
+
+    name: str
+    digest: str
+    baseline: int
+    candidates: tuple[int, ...]
+    shares: Mapping[int, float]
+    ramp_steps: int
+    keys: int
+    shadow: int | None
+    is_guarded: bool
+    explanation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentReport:
+    """A model's experiment: what it would do, or what is wrong with it.
+
+    `source` is its file, or the parameter that has it. `versions_added` are loaded for it alone: the version
+    policy does not select them.
+    """
+
+    source: str
+    versions_added: tuple[int, ...] = ()
+    plan: ExperimentPlan | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReport:
     """One model of a repository.
 
     `config_file` is None for a model without `config.pbtxt`. `versions_found` are the version folders,
-    `versions` those that the version policy selects, `versions_missing` those it names that are not there.
-    `warnings` name config fields that are not honoured, `notes` folders that are ignored. `problem` is set if
-    no version could be looked at.
+    `versions` those that the version policy or the `experiment` selects, `versions_missing` those that the
+    policy names and that are not there. `warnings` name config fields that are not honoured, `notes` folders
+    that are ignored. `problem` is set if no version could be looked at.
     """
 
     name: str
@@ -170,10 +207,13 @@ class ModelReport:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problem: Problem | None = None
+    experiment: ExperimentReport | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether every selected version would be loaded."""
+        """Whether every version would be loaded, and the experiment, if there is one, carried out."""
+        if self.experiment is not None and self.experiment.problem is not None:
+            return False
         return self.problem is None and all(version.problem is None for version in self.versions)
 
 

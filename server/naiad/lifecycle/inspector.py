@@ -19,6 +19,7 @@ from naiad.config.reader import check_loadable, parse_model_config
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.lifecycle.advice import Facts, explain
 from naiad.lifecycle.ensemble_inspection import check_steps, plan_ensemble
+from naiad.lifecycle.experiment_inspection import inspect_experiment
 from naiad.lifecycle.inspection import (
     EngineReport,
     Inspection,
@@ -131,12 +132,16 @@ class Inspector:
         except Exception as error:  # noqa: BLE001  # whatever it is, the other models must be looked at
             warnings = facts.config.warnings if facts.config else ()
             return report(problem=explain(error, facts), config_file=_config_file(facts), warnings=warnings)
+        experiment = inspect_experiment(facts, config, selection.selected)
+        added = () if experiment is None else experiment.versions_added
+        versions = sorted({*selection.selected, *added})
         return report(
             config_file=_config_file(facts),
             version_policy=_policy_text(config.version_policy),
             versions_missing=selection.missing,
-            versions=tuple(self._inspect_version(folder, version, config) for version in selection.selected),
+            versions=tuple(self._inspect_version(folder, version, config) for version in versions),
             warnings=config.warnings,
+            experiment=experiment,
         )
 
     def _read_config(self, facts: Facts) -> ModelConfig:

@@ -23,12 +23,16 @@ class LoadedModel:
     """A loaded version.
 
     `vision` is what its images go through if its config has a `naiad.task`, `labels` the names of the classes
-    of each output that has a label file.
+    of each output that has a label file. `weights` is the digest of what it computes with, empty if that was
+    not seen; `embedding_space` that of its vectors, empty if it is no embedder or an ensemble, whose models
+    may change.
     """
 
     version: LoadedVersion
     vision: VisionModel | None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    weights: str = ""
+    embedding_space: str = ""
 
 
 def vision_model(config: ModelConfig) -> VisionModel | None:

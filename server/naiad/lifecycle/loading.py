@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from naiad.config.complete import complete_ensemble_config, complete_model_config
-from naiad.config.message_view import RUNTIME_PREFIX, with_instances
+from naiad.config.message_view import EMBEDDING_SPACE, RUNTIME_PREFIX, WEIGHTS, with_instances
 from naiad.config.model_config import InstanceKind
 from naiad.config.reader import check_loadable, parse_config_override, parse_model_config
 from naiad.core.errors import InvalidArgumentError
+from naiad.lifecycle.embedding_space import embedding_space
 from naiad.lifecycle.loaded import LoadedModel, VisionModel, vision_model
 from naiad.repository.labels import read_labels
 from naiad.repository.layout import model_file
@@ -18,6 +19,7 @@ from naiad.runtime.allocator import release_freed_memory
 from naiad.runtime.loaded import nothing_to_run
 from naiad.runtime.loader import load_version
 from naiad.runtime.remote.loader import load_remote_version
+from naiad.runtime.weights import WeightDigests
 
 if TYPE_CHECKING:
     from naiad.config.model_config import ModelConfig
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from naiad.runtime.tuning_process import LayoutTuner
 
 __all__ = ["LoadedModel", "RepositoryLoader", "VisionModel", "check_gpus", "class_labels", "vision_model"]
+
+MAX_HASHED_BYTES = 256 * 2**20
+"""Weights of what is no embedder are hashed up to this size only: an ensemble of them may be one."""
 
 
 class RepositoryLoader:
@@ -71,6 +76,7 @@ class RepositoryLoader:
         self._engines = engines
         self._profiles = profiles
         self._remote = remote
+        self._digests = WeightDigests()
 
     def read_config(self, folder: ModelFolder, override: str | None = None) -> ModelConfig:
         """The model's config, not yet completed from a graph.
@@ -106,10 +112,23 @@ class RepositoryLoader:
         loaded = self._run(folder, version, config)
         try:
             labels = class_labels(folder, loaded.config)
-            return LoadedModel(_with_runtime(loaded), vision_model(loaded.config), labels)
+            weights = self._weights_of(loaded)
+            space = embedding_space(loaded.config, version, weights)
+            served = _with_runtime(loaded, weights, space)
+            return LoadedModel(served, vision_model(loaded.config), labels, weights, space)
         except BaseException:
             loaded.close()
             raise
+
+    def _weights_of(self, loaded: LoadedVersion) -> str:
+        """The digest of what a version computes with; empty if it was not seen, or nobody needs it."""
+        files = loaded.weight_files
+        if not files:
+            return loaded.weights
+        is_embedder = loaded.config.vision is not None and loaded.config.vision.embed is not None
+        if not is_embedder and sum(file.size for file in files) > MAX_HASHED_BYTES:
+            return ""
+        return self._digests.digest(files)
 
     def _run(self, folder: ModelFolder, version: int, config: ModelConfig) -> LoadedVersion:
         """What runs the version: this process, or the engine that is in its place."""
@@ -165,10 +184,16 @@ def class_labels(folder: ModelFolder, config: ModelConfig) -> dict[str, tuple[st
     }
 
 
-def _with_runtime(loaded: LoadedVersion) -> LoadedVersion:
-    """The same version, its config telling the instances, and the providers if others were asked for."""
+def _with_runtime(loaded: LoadedVersion, weights: str, space: str) -> LoadedVersion:
+    """The same version, its config telling what the server chose or found out.
+
+    The instances, the providers if others were asked for, and of an embedder the weights' digest, where it
+    is known, and the space of its vectors.
+    """
     config = loaded.config
-    parameters: dict[str, str] = {}
+    parameters = {EMBEDDING_SPACE: space} if space else {}
+    if space and weights:
+        parameters[WEIGHTS] = weights
     if loaded.fallbacks:
         parameters[RUNTIME_PREFIX + "execution_providers"] = ",".join(loaded.current_providers)
         parameters[RUNTIME_PREFIX + "fallbacks"] = "; ".join(loaded.fallbacks)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
+    from naiad.lifecycle.experiments.director import Experiments
     from naiad.lifecycle.sources import Source
     from naiad.lifecycle.version import ModelVersion, ServingVersion
     from naiad.lifecycle.version_loader import Loader
@@ -79,6 +80,12 @@ class ModelManager(ModelRegistry):
         max_ragged_batch_bytes: int = MAX_RAGGED_BATCH_BYTES,
         parts: SharedParts | None = None,
         find_versions: Callable[[str], Sequence[int]] | None = None,
+        quiet_secs: float = 0.0,
+        watch: bool = False,
+        ready_marker: str = "",
+        allow_interface_change: bool = False,
+        ready_while_loading: bool = False,
+        experiments: Experiments | None = None,
     ) -> None:
         """Create an empty manager.
 
@@ -96,15 +103,21 @@ class ModelManager(ModelRegistry):
             max_ragged_batch_bytes: of all ragged inputs of a batch; a request alone may have more.
             parts: what the schedulers of all models share; by default nothing.
             find_versions: the versions of a model whose folder has none, by its name; by default none.
+            quiet_secs: in mode poll, how long a folder must not have changed before it is loaded.
+            watch: in mode poll, whether to look as soon as the system tells of a change.
+            ready_marker: the file that a version's folder must hold to count; by default none.
+            allow_interface_change: whether new versions may have other inputs and outputs than what serves.
+            ready_while_loading: whether the server is ready while all that served does; see `is_model_ready`.
+            experiments: takes those on the models' versions; by default there are none.
         """
-        super().__init__()
+        super().__init__(ready_while_loading=ready_while_loading)
         self.mode = mode
         self.on_state: Callable[[], None] | None = None
         """Called whenever a version has changed its state; set by the one who tells the world."""
         self._roots = tuple(roots)
         self._load_pool = ThreadPoolExecutor(load_threads, "naiad-load", initializer=name_thread)
         self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, "naiad-look", initializer=name_thread)
-        self._finder = SourceFinder(loader, roots, find_versions=find_versions)
+        self._finder = SourceFinder(loader, roots, find_versions=find_versions, ready_marker=ready_marker)
         self._works = ModelWorks()
         self._retirement = Retirement(self._tell, left=self._forget_guest)
         versions = VersionLoader(
@@ -125,8 +138,11 @@ class ModelManager(ModelRegistry):
             tell=self._tell,
             is_stopping=lambda: self._works.stopping,
             ensembles=self._ensembles,
+            allow_interface_change=allow_interface_change,
+            experiments=experiments,
         )
-        self._poller = Poller(self.poll, poll_secs)
+        self._experiments = experiments
+        self._poller = Poller(self.poll, poll_secs, quiet_s=quiet_secs, watch=watch, clock=clock)
         self._sources: set[Source] = set()
 
     async def start(self, load_models: Sequence[str] = ()) -> None:
@@ -247,7 +263,7 @@ class ModelManager(ModelRegistry):
         await self._each(
             {
                 name: survey.folders[name]
-                for name in (*diff.added, *diff.changed)
+                for name in (*diff.added, *diff.changed, *diff.experiments)
                 if not self._is_being_copied(survey.folders[name])
             }
         )
@@ -460,8 +476,27 @@ class ModelManager(ModelRegistry):
     def _tell(self) -> None:
         if not self._works.stopping:
             self._ensembles.refresh()
+            self._follow_versions()
         if self.on_state is not None:
             self.on_state()
+
+    def _follow_versions(self) -> None:
+        """Tell experiments which versions serve; one whose model has none any more ends."""
+        if self._experiments is None:
+            return
+        for experiment in list(self._experiments):
+            serving = {each.key.version: each for each in self.ready_versions(experiment.model)}
+            if serving:
+                self._experiments.bind(experiment.model, serving)
+            else:
+                self._end_experiment(experiment.model)
+
+    def _end_experiment(self, name: str) -> None:
+        assert self._experiments is not None
+        self._experiments.leave(name)
+        model = self._models.get(name)
+        if model is not None:
+            model.experiment = None
 
 
 def _only(survey: Survey, names: Sequence[str]) -> Survey:

@@ -9,6 +9,7 @@ import structlog
 
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.core.tensors import ModelKey
+from naiad.lifecycle.acceptance import check_finite, check_interface
 from naiad.lifecycle.control import UNLOADED, load_failure, policy_failure
 from naiad.lifecycle.ensembles import CompositionError, waiting_ensemble
 from naiad.lifecycle.reload_plan import plan_reload
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from naiad.lifecycle.ensembles import Ensembles
+    from naiad.lifecycle.experiments.director import Experiments
     from naiad.lifecycle.registry import Model
     from naiad.lifecycle.reload_plan import ReloadPlan
     from naiad.lifecycle.retirement import Retirement
@@ -45,6 +47,8 @@ class ModelLoader:
         tell: Callable[[], None],
         is_stopping: Callable[[], bool],
         ensembles: Ensembles,
+        allow_interface_change: bool = False,
+        experiments: Experiments | None = None,
     ) -> None:
         """Create a loader.
 
@@ -54,7 +58,11 @@ class ModelLoader:
             tell: called whenever a version has changed its state.
             is_stopping: whether to load no more.
             ensembles: binds ensembles to their models.
+            allow_interface_change: whether new versions may have other inputs and outputs than what serves.
+            experiments: takes those on the models' versions; None for none.
         """
+        self._experiments = experiments
+        self._allow_interface_change = allow_interface_change
         self._versions = versions
         self._retirement = retirement
         self._tell = tell
@@ -66,7 +74,8 @@ class ModelLoader:
 
         Raises:
             CompositionError: it is an ensemble that does not go with the models that serve now; it waits.
-            InvalidArgumentError: a version does not load, or the policy selects none.
+            InvalidArgumentError: a version does not load, or may not take the place of what serves, or the
+                policy selects none.
         What served before goes on serving.
         """
         selection = self._select(model, source)
@@ -93,7 +102,16 @@ class ModelLoader:
             for number, each in results.items()
             if isinstance(each, NaiadError)
         }
-        if failed:
+        if not failed:
+            overridden = model.served is not None and model.served.overridden
+            failed = self._unacceptable(model, loaded, is_deliberate=overridden or source.view.overridden)
+        if failed and self._may_go_without(source, plan, failed):
+            await self._roll_back(
+                {number: staged.pop(number) for number in failed},
+                {number: loaded.pop(number) for number in failed if number in loaded},
+                failed,
+            )
+        elif failed:
             await self._roll_back(staged, loaded, failed)
             raise load_failure(model.name, failed)
         if source.view.config.ensemble is not None:
@@ -106,7 +124,73 @@ class ModelLoader:
                 return
         model.waiting = None
         model.served, model.is_guest = source.view, source.files is not None
+        if self._experiments is not None:
+            model.experiment = self._experiments.adopt(
+                model.name, source.experiment, source.folder, source.view.config
+            )
         self._swap(model, staged, loaded, plan)
+
+    def _unacceptable(
+        self, model: Model, loaded: Mapping[int, ServingVersion], *, is_deliberate: bool
+    ) -> dict[int, NaiadError]:
+        """Those of the loaded versions that may not serve beside those that do, and why.
+
+        What a request brought along, and the way back from it, is meant to be another model.
+        """
+        serving = {
+            number: entry.serving
+            for number, entry in model.versions.items()
+            if _serves(entry) and entry.serving is not None
+        }
+        refused: dict[int, NaiadError] = {}
+        for number, version in loaded.items():
+            try:
+                self._accept(number, version, serving, loaded, is_deliberate=is_deliberate)
+            except InvalidArgumentError as error:
+                log.error(
+                    "model version refused", model=str(version.key), reason=error.message, who="model owner"
+                )
+                refused[number] = error
+        return refused
+
+    def _accept(
+        self,
+        number: int,
+        version: ServingVersion,
+        serving: Mapping[int, ServingVersion],
+        loaded: Mapping[int, ServingVersion],
+        *,
+        is_deliberate: bool,
+    ) -> None:
+        """Raise InvalidArgumentError if a loaded version may not serve beside those that do."""
+        key = str(version.key)
+        # The same number with another interface is its owner's doing: the config says so.
+        if serving and number not in serving and not is_deliberate:
+            latest = max(serving)
+            changed = check_interface(
+                number,
+                version.config,
+                serving=latest,
+                served=loaded.get(latest, serving[latest]).config,
+                allowed=self._allow_interface_change,
+            )
+            if changed:
+                log.warning("interface changes", model=key, detail=changed, who="model owner")
+        not_finite = check_finite(
+            number,
+            version.config,
+            version.model.version.warmup,
+            serving={other: each.model.version.warmup for other, each in serving.items()},
+        )
+        if not_finite:
+            log.warning("NaN or infinity at warm-up", model=key, detail=not_finite, who="model owner")
+
+    def _may_go_without(self, source: Source, plan: ReloadPlan, failed: Mapping[int, NaiadError]) -> bool:
+        """Whether an experiment goes on without candidates that failed: its baseline must not suffer."""
+        experiment = source.experiment
+        if experiment is None or not failed.keys() <= set(experiment.candidates):
+            return False
+        return experiment.baseline in {*plan.load, *plan.keep}
 
     async def _roll_back_waiting(
         self, model: Model, staged: Mapping[int, ModelVersion], loaded: Mapping[int, ServingVersion]
@@ -125,7 +209,12 @@ class ModelLoader:
         warn(model.name, "config", config.warnings)
         warn(model.name, "folder", source.folder.notes)
         try:
-            selection = select_versions(config.version_policy, source.folder.versions, model_name=model.name)
+            selection = select_versions(
+                config.version_policy,
+                source.folder.versions,
+                model_name=model.name,
+                experiment=source.experiment.versions if source.experiment else (),
+            )
         except InvalidArgumentError as error:
             if not any(_serves(entry) for entry in model.versions.values()):
                 model.problem, model.unreadable = error, False
@@ -157,7 +246,7 @@ class ModelLoader:
     ) -> None:
         for number, error in failed.items():
             staged[number].move(ReadyState.UNAVAILABLE, error)
-        for number in loaded:
+        for number in loaded.keys() - failed.keys():
             staged[number].move(ReadyState.UNAVAILABLE, UNLOADED)
         self._tell()
         await asyncio.gather(*(serving.close() for serving in loaded.values()))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from naiad.core.errors import NotFoundError
+from naiad.lifecycle.caller import CALLER
+from naiad.lifecycle.readiness import is_model_ready
 from naiad.lifecycle.routing import choose_version
 from naiad.lifecycle.states import ReadyState
 from naiad.repository.layout import DUPLICATE
@@ -14,9 +17,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from naiad.core.errors import NaiadError
+    from naiad.lifecycle.caller import Caller
     from naiad.lifecycle.ensembles import WaitingEnsemble
     from naiad.lifecycle.reload_plan import ModelView
     from naiad.lifecycle.version import ModelHandle, ModelVersion, ServingVersion
+
+
+class VersionChoice(Protocol):
+    """An experiment: which version answers a request that names none."""
+
+    def choose(self, caller: Caller) -> int | None:
+        """The version for a caller, one that serves; None if none of the experiment may answer."""
+        ...
 
 
 @dataclass(slots=True)
@@ -26,7 +38,8 @@ class Model:
     `served` is what the versions that serve were loaded from, None if none serves. `unreadable` says that
     `problem` came up before there was a valid config, `is_guest` that what serves came with a request,
     `is_explicit` that it was loaded by its own name. `waiting` is an ensemble that does not go with its
-    models. `refused_change` is why what lies in the repository is not what serves.
+    models. `refused_change` is why what lies in the repository is not what serves. `experiment` chooses among
+    the versions that serve; without one it is the latest.
     """
 
     name: str
@@ -39,6 +52,7 @@ class Model:
     waiting: WaitingEnsemble | None = None
     load_failures: int = 0
     refused_change: NaiadError | None = None
+    experiment: VersionChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +68,17 @@ class IndexEntry:
 class ModelRegistry:
     """The known models. All methods belong to the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ready_while_loading: bool = False) -> None:
         self._models: dict[str, Model] = {}
+        self._ready_while_loading = ready_while_loading
 
-    def acquire(self, name: str, version: int | None) -> ModelHandle:
+    def acquire(self, name: str, version: int | None, caller: Caller | None = None) -> ModelHandle:
         """A handle on the version that should answer.
+
+        Args:
+            name: the model.
+            version: the one asked for; None lets the server choose.
+            caller: who asks; None for the one whose call the task works on.
 
         Raises:
             NotFoundError: no such model or version, or none is ready.
@@ -66,15 +86,18 @@ class ModelRegistry:
         """
         model = self._models.get(name)
         if model is not None and version is None:
-            latest = _latest_ready(model)
-            if latest is not None:
-                return latest.acquire()
+            caller = CALLER.get() if caller is None else caller
+            version = caller.version_of(name)
+            if version is None:
+                chosen = _chosen(model, caller)
+                if chosen is not None:
+                    return chosen.acquire()
         states = None
         if model is not None and (model.versions or model.problem is None):
             states = {number: entry.state for number, entry in model.versions.items()}
-        chosen = choose_version(name, version, states)
+        number = choose_version(name, version, states)
         assert model is not None
-        entry = model.versions[chosen]
+        entry = model.versions[number]
         assert entry.serving is not None
         return entry.serving.acquire()
 
@@ -100,14 +123,29 @@ class ModelRegistry:
     def all_ready(self) -> bool:
         """Whether every known model version serves or was unloaded on purpose, itself or what it needs.
 
-        A version that failed beside an old one that still serves counts too, as in Triton. Models that
-        nobody has asked for do not.
+        A version that failed beside an old one that still serves counts too, as in Triton, unless the
+        registry is ready while it loads. Models that nobody has asked for do not.
         """
-        return all(map(_is_ready, self._models.values()))
+        return all(map(self._is_ready, self._models.values()))
 
     def not_ready(self) -> list[str]:
         """The names of the models because of which `all_ready` is false, sorted."""
-        return [model.name for model in self.models() if not _is_ready(model)]
+        return [model.name for model in self.models() if not self._is_ready(model)]
+
+    def _is_ready(self, model: Model) -> bool:
+        return is_model_ready(model, while_loading=self._ready_while_loading)
+
+
+def _chosen(model: Model, caller: Caller) -> ServingVersion | None:
+    """What answers a request that names no version: as its experiment says, or the latest."""
+    if model.experiment is not None:
+        number = model.experiment.choose(caller)
+        entry = None if number is None else model.versions.get(number)
+        if entry is None or entry.serving is None:
+            # Not the latest: that may be what was rolled back.
+            raise NotFoundError(f"Request for unknown model: '{model.name}' has no available versions")
+        return entry.serving
+    return _latest_ready(model)
 
 
 def _latest_ready(model: Model) -> ServingVersion | None:
@@ -117,17 +155,6 @@ def _latest_ready(model: Model) -> ServingVersion | None:
         if number > latest and entry.state is ReadyState.READY:
             chosen, latest = entry.serving, number
     return chosen
-
-
-def _is_ready(model: Model) -> bool:
-    """Whether every version of it serves or was unloaded on purpose."""
-    return (
-        model.problem is None
-        and bool(model.versions)
-        and all(
-            entry.state is ReadyState.READY or entry.is_out_on_purpose for entry in model.versions.values()
-        )
-    )
 
 
 def index_entries(

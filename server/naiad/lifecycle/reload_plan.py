@@ -37,28 +37,50 @@ class ReloadPlan:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryDiff:
-    """The names of the models that came, changed and went since the last look; each sorted."""
+    """The names of the models that came, changed and went since the last look; each sorted.
+
+    `experiments` are models that were there before and whose `experiment.json` came, changed or went.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Where a model's folder was found, and when it last changed, in nanoseconds."""
+    """Where a model's folder was found, when it last changed, in nanoseconds, and what it held.
+
+    The last three are as in a `FolderStamp`.
+    """
 
     path: Path
     modified: int
+    names: tuple[str, ...] = ()
+    experiment: int = 0
+    content: int = 0
+
+    @classmethod
+    def of(cls, path: Path, stamp: FolderStamp) -> Sighting:
+        """What a look at the folder at `path` found."""
+        return cls(path, stamp.modified, stamp.names, stamp.experiment, stamp.content)
 
 
 def is_unmodified(served: ModelView | None, path: Path, stamp: FolderStamp) -> bool:
     """Whether what is served came from this folder, which has not changed since.
 
-    As in Triton, only a later time is a change: a config that a request brought along stays in force until
-    the folder changes or the model is unloaded. Files that a request brought along came from another folder.
+    As in Triton, only a later time is a change, beside what came or went: a config that a request brought
+    along stays in force until the folder changes or the model is unloaded. Files that a request brought along
+    came from another folder.
     """
-    return served is not None and served.path == path and stamp.modified <= served.stamp.modified
+    return (
+        served is not None
+        and served.path == path
+        and stamp.modified <= served.stamp.modified
+        and stamp.names == served.stamp.names
+        and stamp.experiment == served.stamp.experiment
+    )
 
 
 def plan_reload(
@@ -97,8 +119,13 @@ def diff_repository(before: Mapping[str, Sighting], now: Mapping[str, Sighting])
             sorted(name for name in now.keys() & before.keys() if _has_changed(before[name], now[name]))
         ),
         removed=tuple(sorted(before.keys() - now.keys())),
+        experiments=tuple(
+            sorted(
+                name for name in now.keys() & before.keys() if now[name].experiment != before[name].experiment
+            )
+        ),
     )
 
 
 def _has_changed(before: Sighting, now: Sighting) -> bool:
-    return now.path != before.path or now.modified > before.modified
+    return now.path != before.path or now.modified > before.modified or now.names != before.names

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from naiad.config.ensemble_checks import LEAF
 from naiad.lifecycle.control import UNLOADED
+from naiad.lifecycle.embedding_space import composed_weights, embedding_space
 from naiad.lifecycle.states import ReadyState, check_transition
 
 if TYPE_CHECKING:
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
     from naiad.runtime.tensorrt.build import BuildStatus
     from naiad.scheduling.factory import Scheduler
     from naiad.telemetry.statistics import VersionStatistics
+
+
+class Watch(Protocol):
+    """Learns from what a version answers. Used on the event loop's thread."""
+
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether tensors are looked at after their request was answered: they must lie in memory of it."""
+        ...
+
+    def follow(self, request: InferRequest, future: asyncio.Future[InferResponse]) -> None:
+        """See what becomes of a request that the version has taken."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """The version has not taken a request."""
+        ...
 
 
 class ServingVersion:
@@ -53,6 +71,8 @@ class ServingVersion:
         """Of an ensemble: the versions that run its steps now. Who holds it holds them too."""
         self.extent = LEAF
         self.statistics = statistics
+        self.watch: Watch | None = None
+        """Of a version in an experiment: who learns from its answers."""
         self._loaded = model.version
         self._handles = 0
         self._released = asyncio.Event()
@@ -79,6 +99,20 @@ class ServingVersion:
         """How far TensorRT's engine is, None for a version that has none."""
         engine = self._loaded.engine
         return engine.build.status if engine is not None and engine.build is not None else None
+
+    @property
+    def weights(self) -> str:
+        """The digest of what it computes with now; empty if that was not seen."""
+        if not self.composed_of:
+            return self.model.weights
+        return composed_weights(self.config, [model.weights for model in self.composed_of])
+
+    @property
+    def embedding_space(self) -> str:
+        """The space of its vectors; empty for what is no embedder. An ensemble's changes with its models."""
+        if not self.composed_of:
+            return self.model.embedding_space
+        return embedding_space(self.config, self.key.version, self.weights)
 
     @property
     def queued(self) -> int:
@@ -178,9 +212,15 @@ class ModelHandle:
         return self._serving.vision
 
     @property
+    def embedding_space(self) -> str:
+        """The space of its vectors, which may be compared with each other and with no others."""
+        return self._serving.embedding_space
+
+    @property
     def defers(self) -> bool:
         """Whether its requests may come with `sources` and a `sink`."""
-        return self._serving.scheduler.defers
+        watch = self._serving.watch
+        return self._serving.scheduler.defers and (watch is None or not watch.keeps_inputs)
 
     @property
     def instance_count(self) -> int:
@@ -212,7 +252,16 @@ class ModelHandle:
         Raises:
             UnavailableError: the version drains, or its queue is full.
         """
-        return self._serving.scheduler.submit(request)
+        serving = self._serving
+        if serving.watch is None:
+            return serving.scheduler.submit(request)
+        try:
+            future = serving.scheduler.submit(request)
+        except Exception as error:
+            serving.watch.refused(error)
+            raise
+        serving.watch.follow(request, future)
+        return future
 
     def release(self) -> None:
         """Give the right back. Safe to call twice."""
@@ -231,6 +280,7 @@ class ModelVersion:
         self.state = ReadyState.UNKNOWN
         self.reason: NaiadError | str = ""
         self.serving: ServingVersion | None = None
+        self.has_served = False
         self.is_withdrawn = False
         """Of an ensemble that has served: what it is composed of has left or has changed."""
 
@@ -247,3 +297,4 @@ class ModelVersion:
         check_transition(self.state, state)
         self.state = state
         self.reason = reason
+        self.has_served = self.has_served or state is ReadyState.READY

@@ -28,12 +28,16 @@ _MAX_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model's folder: `versions` are its numeric folders, ascending; `notes` name the ignored ones."""
+    """A model's folder: `versions` are its numeric folders, ascending; `notes` name the ignored ones.
+
+    `unmarked` are numeric folders that do not count yet, as they lack the file that says that they are whole.
+    """
 
     name: str
     path: Path
     versions: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    unmarked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class RepositoryScan:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def scan(roots: Sequence[Path]) -> RepositoryScan:
+def scan(roots: Sequence[Path], *, marker: str = "") -> RepositoryScan:
     """Look at every model repository once.
 
     Plain files are skipped, and folders that are no model's: `lost+found`, and hidden ones without a config
@@ -52,6 +56,7 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
 
     Args:
         roots: the repositories; naming one twice is the same as once.
+        marker: the file that a version's folder must hold to count; "" for none.
 
     Raises:
         InvalidArgumentError: a root is missing, no folder, or cannot be listed.
@@ -66,7 +71,7 @@ def scan(roots: Sequence[Path]) -> RepositoryScan:
             problems[name] = DUPLICATE
         else:
             try:
-                models.append(read_folder(paths[0]))
+                models.append(read_folder(paths[0], marker=marker))
             except InvalidArgumentError as error:
                 problems[name] = error.message
     return RepositoryScan(tuple(models), problems)
@@ -85,12 +90,13 @@ def list_folders(roots: Sequence[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def find_folder(roots: Sequence[Path], name: str) -> ModelFolder:
+def find_folder(roots: Sequence[Path], name: str, *, marker: str = "") -> ModelFolder:
     """The folder of one model.
 
     Args:
         roots: the repositories.
         name: a single folder's name.
+        marker: the file that a version's folder must hold to count; "" for none.
 
     Raises:
         NotFoundError: no repository has it.
@@ -105,7 +111,7 @@ def find_folder(roots: Sequence[Path], name: str) -> ModelFolder:
         raise NotFoundError(f"model '{name}' is not in {', '.join(map(str, roots)) or 'any repository'}")
     if len(paths) > 1:
         raise UnavailableError(f"{DUPLICATE}: {', '.join(map(str, paths))}")
-    return read_folder(paths[0])
+    return read_folder(paths[0], marker=marker)
 
 
 def _resolved(root: Path) -> Path:
@@ -115,13 +121,18 @@ def _resolved(root: Path) -> Path:
         raise InvalidArgumentError(f"cannot resolve {root} (--model-repository): {error}") from None
 
 
-def read_folder(path: Path) -> ModelFolder:
+def read_folder(path: Path, *, marker: str = "") -> ModelFolder:
     """The model folder at `path` with its versions.
+
+    Args:
+        path: the folder.
+        marker: the file that a version's folder must hold to count; "" for none.
 
     Raises:
         InvalidArgumentError: the folder cannot be listed.
     """
     versions: list[int] = []
+    unmarked: list[int] = []
     notes: list[str] = []
     try:
         entries = sorted(entry.name for entry in path.iterdir() if _is_folder(entry))
@@ -133,9 +144,15 @@ def read_folder(path: Path) -> ModelFolder:
         why = _why_no_version(name)
         if why:
             notes.append(f"ignored folder {name!a} of model '{path.name}': {why}")
+        elif marker and not _exists(path / name / marker):
+            why = f"it holds no file {marker} yet (--repository-ready-marker)"
+            notes.append(f"passed over version {name} of model '{path.name}': {why}")
+            unmarked.append(int(name))
         else:
             versions.append(int(name))
-    return ModelFolder(path.name, path, tuple(sorted(versions)), tuple(notes))
+    return ModelFolder(
+        path.name, path, tuple(sorted(versions)), tuple(notes), unmarked=tuple(sorted(unmarked))
+    )
 
 
 def model_file(folder: ModelFolder, version: int, config: ModelConfig) -> Path:
@@ -258,6 +275,13 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return True  # a link into what we may not see: trying to list it will say why
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # what may not be looked into is not known to be whole
 
 
 def _why_no_version(name: str) -> str:

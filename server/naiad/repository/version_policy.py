@@ -22,13 +22,22 @@ class VersionSelection:
     missing: tuple[int, ...] = ()
 
 
-def select_versions(policy: VersionPolicy, present: Collection[int], *, model_name: str) -> VersionSelection:
-    """The versions that the policy wants of those present.
+def select_versions(
+    policy: VersionPolicy,
+    present: Collection[int],
+    *,
+    model_name: str,
+    experiment: Collection[int] = (),
+) -> VersionSelection:
+    """The versions that the policy wants of those present, and those that an experiment is on.
+
+    An experiment takes the place of `latest`: the highest version would be loaded for nobody.
 
     Args:
         policy: of the model's config.
         present: the numbers of the version folders.
         model_name: for the error.
+        experiment: the versions of the model's experiment; empty without one.
 
     Raises:
         InvalidArgumentError: the policy selects nothing.
@@ -38,10 +47,14 @@ def select_versions(policy: VersionPolicy, present: Collection[int], *, model_na
     if policy.kind is VersionPolicyKind.SPECIFIC:
         selected = [version for version in ascending if version in policy.versions]
         missing = sorted(set(policy.versions) - set(ascending))
+    elif policy.kind is VersionPolicyKind.LATEST and experiment:
+        selected = []
     elif policy.kind is VersionPolicyKind.LATEST:
         selected = ascending[max(0, len(ascending) - policy.num_versions) :]
     else:
         selected = ascending
+    selected = sorted({*selected, *(version for version in experiment if version in ascending)})
+    missing = sorted({*missing, *(set(experiment) - set(ascending))})
     if not selected:
         raise InvalidArgumentError(
             f"at least one version must be available under the version policy of model '{model_name}'"

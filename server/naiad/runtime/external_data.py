@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def check_external_data(model: onnx.ModelProto, folder: Path) -> None:
+def check_external_data(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:
     """Refuse a model whose weights lie elsewhere than below its own folder, links followed.
 
     Newer engines check this too, and name what they found.
@@ -23,20 +23,28 @@ def check_external_data(model: onnx.ModelProto, folder: Path) -> None:
         model: parsed, its external data not read.
         folder: where the model's file lies.
 
+    Returns:
+        The files that it names, each once.
+
     Raises:
         InvalidArgumentError: names the tensor and the location.
     """
     allowed = None
+    locations: dict[str, None] = {}
     for tensor in _tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         allowed = allowed or folder.resolve()
         for entry in tensor.external_data:
-            if entry.key == "location" and not _is_below(allowed, entry.value):
+            if entry.key != "location" or entry.value in locations:
+                continue
+            if not _is_below(allowed, entry.value):
                 raise InvalidArgumentError(
                     f"external data {entry.value[:200]!r} of tensor '{tensor.name}' is not inside the folder "
                     "of the model file"
                 )
+            locations[entry.value] = None
+    return tuple(locations)
 
 
 def _is_below(folder: Path, location: str) -> bool:

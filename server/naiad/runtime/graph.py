@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ from google.protobuf.message import DecodeError
 
 from naiad.core.errors import InternalError, InvalidArgumentError, UnavailableError
 from naiad.runtime.external_data import check_external_data
+from naiad.runtime.weights import weight_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
+
+    from naiad.runtime.weights import WeightFile
 
 MAX_PARSED_BYTES = 1_500_000_000
 """Larger files are left to the engine, which maps them: protobuf ends at 2 GB and parsing needs copies."""
@@ -67,7 +71,8 @@ class PreparedModel:
     initializers that were taken off the graph inputs, `unranked` the inputs and outputs whose shape the file
     does not say, `data_folder` where the weights of a changed model with external data lie. `is_even` says
     that a run's work depends on the shapes of its inputs alone, `has_free_dims` that a dimension of an input
-    beside the first may have any size.
+    beside the first may have any size. `files` are all that the model is read from, as they were just before;
+    of a file that was not parsed, itself alone.
     """
 
     source: bytes | str = field(repr=False)
@@ -76,6 +81,7 @@ class PreparedModel:
     data_folder: str | None = None
     is_even: bool = False
     has_free_dims: bool = False
+    files: tuple[WeightFile, ...] = ()
 
 
 def prepare_model(
@@ -98,21 +104,28 @@ def prepare_model(
             its folder.
     """
     try:
-        if path.stat().st_size > max_parsed_bytes or _is_ort_format(path):
-            return PreparedModel(str(path))
+        own = weight_file(path)
+        if own.size > max_parsed_bytes or _is_ort_format(path):
+            return PreparedModel(str(path), files=(own,))
         content = path.read_bytes()
     except OSError as error:
         raise UnavailableError(f"unable to read model file '{path}': {error.strerror}") from error
     model = _parse(path, content)
-    check_external_data(model, path.parent)
+    files = (own, *_present(path.parent, check_external_data(model, path.parent)))
     unranked = frozenset(_unranked(model.graph))
     is_even = _is_even(model)
     removed = _take_off_inputs(model, keep_inputs)
     has_free_dims = _has_free_dims(model.graph)
-    if not removed:
-        return PreparedModel(str(path), unranked=unranked, is_even=is_even, has_free_dims=has_free_dims)
-    data_folder = str(path.parent.resolve()) if _has_external_data(model.graph) else None
-    return PreparedModel(model.SerializeToString(), removed, unranked, data_folder, is_even, has_free_dims)
+    source: bytes | str = model.SerializeToString() if removed else str(path)
+    data_folder = str(path.parent.resolve()) if removed and _has_external_data(model.graph) else None
+    return PreparedModel(source, removed, unranked, data_folder, is_even, has_free_dims, files)
+
+
+def _present(folder: Path, names: Iterable[str]) -> Iterator[WeightFile]:
+    """Those of the files with weights that are there: what is missing, the engine says if it needs it."""
+    for name in names:
+        with suppress(OSError):
+            yield weight_file(folder / name, name)
 
 
 def _is_ort_format(path: Path) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from naiad.core.tensors import TensorSpec
     from naiad.runtime.session import Session
     from naiad.runtime.tensorrt.version import VersionEngine
+    from naiad.runtime.weights import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class LoadedVersion:
     first choice first; `fallbacks` say what was asked for and is not, `notes` what was decided, in sentences.
     `engine` is TensorRT's part, which may change while it serves: `current_…` say how it is now.
     `is_even` says that every run of a batch size takes the same work, whatever the values.
+    `weight_files` are what it was read from, `weights` is their digest where another server tells it.
     """
 
     config: ModelConfig
@@ -41,6 +43,8 @@ class LoadedVersion:
     passive_sessions: tuple[Session, ...] = ()
     is_even: bool = False
     engine: VersionEngine | None = None
+    weight_files: tuple[WeightFile, ...] = ()
+    weights: str = ""
 
     @property
     def current_providers(self) -> tuple[str, ...]:

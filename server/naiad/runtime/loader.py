@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.tensors import TensorSpec
-    from naiad.runtime.graph import PreparedModel
     from naiad.runtime.layout import Instance
     from naiad.runtime.onnx_session import OnnxSession
     from naiad.runtime.ort_environment import OrtEnvironment
@@ -116,6 +115,7 @@ def load_version(
         warmup=warmup,
         is_even=loader.is_even(warm.config),
         engine=loader.engine,
+        weight_files=loader.prepared.files,
     )
 
 
@@ -195,7 +195,7 @@ class _Loader:
         self._config = config
         self._environment = environment
         self._budget = budget
-        self._prepared: PreparedModel = prepare_model(path, {tensor.name for tensor in config.inputs})
+        self.prepared = prepare_model(path, {tensor.name for tensor in config.inputs})
         self._broken: dict[str, str] = {}
         self.engine = VersionEngine(config.name)
         self._plan()
@@ -251,7 +251,7 @@ class _Loader:
         """A session for so many instances, which whoever measures it closes."""
         layout = plan_instances(self._config, self.plan, self._budget, measured=MeasuredLayout(instances, ""))
         threads = layout.intra_op_threads, layout.inter_op_threads
-        return open_session(self._prepared, self._config, self.plan, *threads)
+        return open_session(self.prepared, self._config, self.plan, *threads)
 
     def open_first(self, opened: ExitStack) -> OnnxSession:
         """Open the first instance's session; if its GPU turns out unusable, lay out anew for the CPU."""
@@ -304,7 +304,7 @@ class _Loader:
     def is_even(self, config: ModelConfig) -> bool:
         """Whether the work of a run on the CPU follows from its batch size alone."""
         return (
-            self._prepared.is_even
+            self.prepared.is_even
             and all(instance.gpu is None for instance in self.layout.instances)
             and not any(
                 WILDCARD in spec.dims or spec.ragged or spec.datatype is DataType.BYTES
@@ -314,7 +314,7 @@ class _Loader:
 
     def notes(self) -> tuple[str, ...]:
         """What was done to the graph and decided about instances."""
-        removed = len(self._prepared.removed)
+        removed = len(self.prepared.removed)
         prepared = f"took {removed} initializers off the graph inputs so that constants fold"
         unused = () if self.plan.on_gpu else list_unused(self._config)
         own = (*self.layout.notes, *self._gpu_notes, *self.engine.notes, *unused)
@@ -328,7 +328,7 @@ class _Loader:
         return self.engine.start(
             engines,
             plan,
-            source=ModelSource(self._path, self._prepared),
+            source=ModelSource(self._path, self.prepared),
             config=warm.config,
             instances=self.layout.instances,
             places=warm.places,
@@ -366,7 +366,7 @@ class _Loader:
         started_ns = time.monotonic_ns()
         with children_named(f"pool {self._config.name}"):
             session = open_session(
-                self._prepared,
+                self.prepared,
                 self._config,
                 plan,
                 self.layout.intra_op_threads,

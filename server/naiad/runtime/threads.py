@@ -82,6 +82,15 @@ def read_cpu_budget(
     return CpuBudget(max(1, int(quota.cpus)), f"cgroup quota of {quota.cpus:.2f} CPUs in {quota.source}")
 
 
+def read_cpu_quota(*, cgroup_root: Path = CGROUP_ROOT, proc_cgroup: Path = PROC_CGROUP) -> float | None:
+    """The CPUs' worth of time that this process's cgroups may use, where that is less than it has CPUs.
+
+    Within a quota all CPU time counts alike, that of idle processes too: who uses it up stops the others.
+    """
+    quota = min(_quotas(cgroup_root, proc_cgroup), default=None)
+    return None if quota is None or quota.cpus >= _affinity() else quota.cpus
+
+
 def _affinity() -> int:
     get_affinity = getattr(os, "sched_getaffinity", None)
     return len(get_affinity(0)) if get_affinity else os.cpu_count() or 1

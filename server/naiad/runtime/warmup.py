@@ -17,20 +17,38 @@ from naiad.runtime.session import BatchSlots
 from naiad.runtime.shapes import declared_shapes, expected_dims, graph_dims
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from naiad.config.model_config import ModelConfig, TensorConfig
     from naiad.core.tensors import Array
     from naiad.runtime.session import Session
 
+_BF16_EXPONENT = np.uint16(0x7F80)  # all ones in NaN and infinity
+
 
 @dataclass(frozen=True, slots=True)
 class WarmupRun:
-    """One run of zeros: the batch size (1 for a model without batches), input shapes, microseconds."""
+    """One run of zeros: the batch size (1 for a model without batches), input shapes, microseconds.
+
+    `not_finite` names the outputs in which there was NaN or infinity.
+    """
 
     batch_size: int
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     took_us: int
+    not_finite: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one sample, the same for every version that gets the same: `sample` tells which it was.
+
+    `label` says so in words; `not_finite` names the outputs in which there was NaN or infinity.
+    """
+
+    sample: Hashable
+    label: str
+    not_finite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +57,23 @@ class WarmupReport:
 
     `warnings` are failures of shapes that the config fixes, `skipped` those of shapes that were guessed,
     `quiet` those of models that were given empty text, which many rightly refuse. None of them keeps a
-    version from serving.
+    version from serving. `samples` are the outcomes of the config's own.
     """
 
     runs: tuple[WarmupRun, ...]
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     quiet: tuple[str, ...] = ()
+    samples: tuple[Outcome, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Those of the config's samples and of all zeros that were run."""
+        zeros = (
+            Outcome(run.shapes, f"zeros for {_describe(dict(run.shapes))}", run.not_finite)
+            for run in self.runs
+        )
+        return (*self.samples, *zeros)
 
 
 def warm_up(session: Session, config: ModelConfig, *, done: Collection[int] = ()) -> WarmupReport:
@@ -77,12 +105,13 @@ def warm_up(session: Session, config: ModelConfig, *, done: Collection[int] = ()
         feeds = as_ragged(config, feeds)
         started_ns = time.monotonic_ns()
         try:
-            session.run(feeds, outputs)
+            answer = session.run(feeds, outputs)
+            took_us = (time.monotonic_ns() - started_ns) // 1000
         except NaiadError as error:
             failures.append(f"warm-up with {_describe(shapes)} failed: {error.message}")
         else:
-            took_us = (time.monotonic_ns() - started_ns) // 1000
-            runs.append(WarmupRun(batch_size, tuple(shapes.items()), took_us))
+            broken = not_finite(answer, config)
+            runs.append(WarmupRun(batch_size, tuple(shapes.items()), took_us, broken))
     if text:
         return WarmupReport(tuple(runs), quiet=tuple(failures))
     if guessed:
@@ -108,6 +137,23 @@ def output_names(session: Session, config: ModelConfig) -> list[str]:
     if config.sequence_batching is not None:
         names += [state.name for state in config.sequence_batching.outputs if state.name not in names]
     return names
+
+
+def not_finite(answer: Mapping[str, Array], config: ModelConfig) -> tuple[str, ...]:
+    """The names of the floating outputs in which there is NaN or infinity.
+
+    Args:
+        answer: what a session gave, by name.
+        config: complete; it says which outputs are the bits of BF16.
+    """
+    halves = {output.name for output in config.outputs if output.datatype is DataType.BF16}
+    return tuple(name for name, array in answer.items() if not _is_finite(array, bits=name in halves))
+
+
+def _is_finite(array: Array, *, bits: bool) -> bool:
+    if bits:
+        return not np.any((array.astype(np.uint16, copy=False) & _BF16_EXPONENT) == _BF16_EXPONENT)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def server_inputs(config: ModelConfig, batch_size: int) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from naiad.core.datatypes import DataType, zeros
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.core.tensors import WILDCARD
 from naiad.runtime.ragged import as_ragged
-from naiad.runtime.warmup import output_names, server_inputs
+from naiad.runtime.warmup import Outcome, not_finite, output_names, server_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +57,10 @@ def prepare_samples(config: ModelConfig) -> tuple[PreparedSample, ...]:
     return tuple(PreparedSample(sample, _feeds(sample, config)) for sample in config.warmup)
 
 
-def run_samples(session: Session, config: ModelConfig, samples: Sequence[PreparedSample]) -> None:
-    """Run each sample as often as it says. Takes as long as the runs do.
+def run_samples(
+    session: Session, config: ModelConfig, samples: Sequence[PreparedSample]
+) -> tuple[Outcome, ...]:
+    """Run each sample as often as it says; the outcomes of the first runs. Takes as long as the runs do.
 
     Args:
         session: an instance's.
@@ -69,12 +71,17 @@ def run_samples(session: Session, config: ModelConfig, samples: Sequence[Prepare
         InvalidArgumentError: the first run that fails, in Triton's words.
     """
     outputs = output_names(session, config)
+    outcomes: list[Outcome] = []
     for prepared in samples:
-        for _ in range(prepared.sample.count):
+        sample = prepared.sample
+        for run in range(sample.count):
             try:
-                session.run(prepared.feeds, outputs)
+                answer = session.run(prepared.feeds, outputs)
             except NaiadError as error:
-                raise _failed(prepared.sample, error.message) from error
+                raise _failed(sample, error.message) from error
+            if run == 0:
+                outcomes.append(Outcome(sample, f"sample '{sample.name}'", not_finite(answer, config)))
+    return tuple(outcomes)
 
 
 def _failed(sample: WarmupSample, reason: str) -> InvalidArgumentError:

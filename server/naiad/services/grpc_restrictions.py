@@ -52,6 +52,11 @@ _SERVICES: dict[str, dict[str, Category]] = {
         "Compare": Category.INFERENCE,
         "StreamAnalyze": Category.INFERENCE,
     },
+    "naiad.experiments.v1.ExperimentService": {
+        "ListExperiments": Category.STATISTICS,
+        "GetReport": Category.STATISTICS,
+        "Decide": Category.MODEL_REPOSITORY,
+    },
     "grpc.health.v1.Health": {"Check": Category.HEALTH, "Watch": Category.HEALTH},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": Category.METADATA},
 }

@@ -17,6 +17,7 @@ from naiad.services.grpc_restrictions import RestrictionInterceptor, Restriction
 from naiad.services.grpc_settings import Transport, channel_options, is_unix_socket, listen_target
 from naiad.services.http2.server import Http2Server
 from naiad.services.tls import CERT_FLAG, CertificateReloader
+from naiad_protos.naiad.experiments.v1 import experiments_pb2, experiments_pb2_grpc
 from naiad_protos.naiad.vision.v1 import vision_pb2, vision_pb2_grpc
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 INFERENCE_SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 VISION_SERVICE = vision_pb2.DESCRIPTOR.services_by_name["VisionService"].full_name
+EXPERIMENT_SERVICE = experiments_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -34,6 +36,7 @@ def register_services(
     *,
     inference: service_pb2_grpc.GRPCInferenceServiceServicer,
     vision: vision_pb2_grpc.VisionServiceServicer,
+    experiments: experiments_pb2_grpc.ExperimentServiceServicer | None = None,
     health: health_pb2_grpc.HealthServicer,
 ) -> None:
     """Register every service, and the reflection that tells of them.
@@ -44,7 +47,10 @@ def register_services(
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
     vision_pb2_grpc.add_VisionServiceServicer_to_server(vision, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = (INFERENCE_SERVICE, VISION_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
+    names = [INFERENCE_SERVICE, VISION_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME]
+    if experiments is not None:
+        experiments_pb2_grpc.add_ExperimentServiceServicer_to_server(experiments, server)
+        names.append(EXPERIMENT_SERVICE)
     # By its parts: `enable_server_reflection` would take the wrapped server for one of threads.
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), server)
 

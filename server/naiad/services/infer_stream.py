@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import DeadlineExceededError
+from naiad.lifecycle.caller import NOBODY
 from naiad.services.answer import is_heavy_response
+from naiad.services.callers import caller_of
 from naiad.services.forwarding import forwarded
 from naiad.services.grpc_decoding import parse
 from naiad.services.off_loop import off_loop
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from naiad.core.tensors import InferResponse
+    from naiad.lifecycle.caller import Caller
     from naiad.services.admitted import Admitted
     from naiad.services.planned import PlannedRequests, Started
     from naiad.services.streams import Work
@@ -45,10 +48,22 @@ class InferCall(NamedTuple):
     forwarded: Mapping[str, str] | None
     ends_stream_on_error: bool
     peer: str
+    caller: Caller = NOBODY
 
     @classmethod
-    def of(cls, context: Context, forward_pattern: re.Pattern[str] | None, *, with_headers: bool) -> Self:
-        """Read a call's metadata; `with_headers` keeps all of it."""
+    def of(
+        cls,
+        context: Context,
+        forward_pattern: re.Pattern[str] | None,
+        *,
+        with_headers: bool,
+        is_stream: bool = False,
+    ) -> Self:
+        """Read a call's metadata; `with_headers` keeps all of it.
+
+        Raises:
+            InvalidArgumentError: the caller's key is too long, or names no version.
+        """
         metadata = context.invocation_metadata() or ()
         return cls(
             deadline_ns=deadline_ns(context),
@@ -56,6 +71,7 @@ class InferCall(NamedTuple):
             forwarded=forwarded(metadata, forward_pattern) if forward_pattern else None,
             ends_stream_on_error=(GRPC_ERROR, "true") in metadata,
             peer=context.peer(),
+            caller=caller_of(metadata, is_stream=is_stream),
         )
 
     async def admit(self, triton: TritonService, message: pb.ModelInferRequest) -> Admitted:
@@ -66,6 +82,7 @@ class InferCall(NamedTuple):
             headers=self.headers,
             forwarded=self.forwarded,
             front_end=FrontEnd.GRPC,
+            caller=self.caller,
         )
 
 
@@ -102,7 +119,9 @@ class InferStream:
         A message that its model has begun with is a task: whoever cancels it takes the message back.
         """
         try:
-            started = self._plans.start(data, self._call.deadline_ns) if self._plans else None
+            started = None
+            if self._plans:
+                started = self._plans.start(data, self._call.deadline_ns, self._call.caller)
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
             return Ready(self._refused(error, parse(pb.ModelInferRequest, data)))
         if started is None:

@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2_grpc
 from naiad.core.errors import UnavailableError
 from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
+from naiad.services.callers import caller_of
 from naiad.services.calls import SHUTTING_DOWN
 from naiad.services.grpc_decoding import parse, takes_bytes
 from naiad.services.http2.methods import starts_with
@@ -196,7 +197,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             # Headers that become parameters are no part of what a plan knows.
             started = None
             if self._forward_pattern is None:
-                started = self._planned.start(data, deadline_ns(context), shares_outputs=True)
+                caller = caller_of(context.invocation_metadata() or ())
+                started = self._planned.start(data, deadline_ns(context), caller, shares_outputs=True)
             if started is None:
                 return await self._infer(data, context)
             try:
@@ -215,7 +217,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             return False
         accepted = self.calls.begin()
         try:
-            started = self._planned.start(data, call.deadline_ns, shares_outputs=True)
+            caller = caller_of(call.invocation_metadata())
+            started = self._planned.start(data, call.deadline_ns, caller, shares_outputs=True)
         except Exception as error:  # noqa: BLE001  # the status table decides
             self.calls.end(accepted)
             self._refuse(call, error, data)
@@ -270,15 +273,20 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         status, and the requests after it are cancelled.
         """
         messages = InferStream(
-            self._triton, self._planned, self._call(context), max_message_bytes=self._max_message_bytes
+            self._triton,
+            self._planned,
+            self._call(context, is_stream=True),
+            max_message_bytes=self._max_message_bytes,
         )
         stream = OrderedStream(
             request_iterator, messages.answer, limit=self._stream_max_in_flight, calls=self.calls
         )
         await stream.run(context.write)
 
-    def _call(self, context: Context) -> InferCall:
-        return InferCall.of(context, self._forward_pattern, with_headers=self._triton.wants_headers)
+    def _call(self, context: Context, *, is_stream: bool = False) -> InferCall:
+        return InferCall.of(
+            context, self._forward_pattern, with_headers=self._triton.wants_headers, is_stream=is_stream
+        )
 
 
 def _model_name(data: bytes) -> str:

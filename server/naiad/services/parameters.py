@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naiad.core.errors import InvalidArgumentError
+from naiad.services.callers import KEY_PARAMETER
 from naiad.services.explain import EXPLAIN, is_explained
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def read_parameters(
     for key, parameter in parameters.items():
         value = _value(key, parameter)
         (known if key in _EXPECTED_KINDS else custom)[key] = value
+    custom.pop(KEY_PARAMETER, None)  # for whoever chooses the version, and no model
     sequence_id = known.get("sequence_id", 0)
     return RequestParameters(
         priority=int(known.get("priority", 0)),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as pb
 
     from naiad.core.tensors import InferRequest, InferResponse
+    from naiad.lifecycle.caller import Caller
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.admitted import Admitted
     from naiad.services.triton import TritonService
@@ -62,12 +63,15 @@ class PlannedRequests:
         self._triton = triton
         self._plans = InferPlans()
 
-    def start(self, data: bytes, deadline_ns: int | None, *, shares_outputs: bool = False) -> Started | None:
+    def start(
+        self, data: bytes, deadline_ns: int | None, caller: Caller, *, shares_outputs: bool = False
+    ) -> Started | None:
         """Hand a serialized `ModelInferRequest` to its model.
 
         Args:
             data: the message; the request's tensors are views of it.
             deadline_ns: the caller's deadline on the monotonic clock.
+            caller: who asks, as far as the call says it.
             shares_outputs: take requests whose outputs are wanted in shared memory too; the caller then
                 releases what it is given, whatever happens.
 
@@ -85,10 +89,10 @@ class PlannedRequests:
         plan, scanned = found
         if plan.shared_outputs and not shares_outputs:
             return None
-        prepared = self._prepare(plan, data, scanned, deadline_ns)
+        prepared = self._prepare(plan, data, scanned, deadline_ns, caller)
         if prepared is None:
             return None
-        handle, request, shared = prepared
+        plan, handle, request, shared = prepared
         try:
             future = handle.submit(request)
         except BaseException:
@@ -104,20 +108,21 @@ class PlannedRequests:
         return Started(future, plan, scanned.id_field, shared)
 
     def _prepare(
-        self, plan: InferPlan, data: bytes, scanned: Scanned, deadline_ns: int | None
-    ) -> tuple[ModelHandle, InferRequest, SharedTensors] | None:
-        """Who answers, what it is asked, where its tensors lie; None, and nothing held, if one is missing."""
+        self, plan: InferPlan, data: bytes, scanned: Scanned, deadline_ns: int | None, caller: Caller
+    ) -> tuple[InferPlan, ModelHandle, InferRequest, SharedTensors] | None:
+        """Plan, who answers, what is asked, where the tensors lie; None, nothing held, if one is missing."""
         try:
-            handle = self._triton.acquire_version(plan.model_name, plan.version)
+            handle = self._triton.acquire_version(plan.model_name, plan.version, caller)
         except NaiadError:
             return None
         shared: SharedTensors | None = None
         request: InferRequest | None = None
+        fitting = plan.for_config(handle.config)
         try:
-            if handle.config is plan.config:
-                shared = plan.lease(self._triton.regions, defers=handle.defers)
+            if fitting is not None:
+                shared = fitting.lease(self._triton.regions, defers=handle.defers)
                 if shared is not None:
-                    request = plan.request(data, scanned, deadline_ns, shared)
+                    request = fitting.request(data, scanned, deadline_ns, shared)
                     shared.end_copying()
         except NaiadError:
             pass  # the long way tells it
@@ -126,7 +131,9 @@ class PlannedRequests:
                 if shared is not None:
                     shared.release()
                 handle.release()
-        return None if request is None or shared is None else (handle, request, shared)
+        if fitting is None or request is None or shared is None:
+            return None
+        return fitting, handle, request, shared
 
     def learn(self, data: bytes, message: pb.ModelInferRequest, admitted: Admitted) -> None:
         """Keep what an accepted request shows of its kind; `message` is `data`, parsed."""

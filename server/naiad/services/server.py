@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from naiad.services.experiments import ExperimentService
 from naiad.services.grpc_transport import (
     INFERENCE_SERVICE,
     VISION_SERVICE,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from naiad.dataplane import DataPlane
     from naiad.dataplane.faces import FacePlane
     from naiad.dataplane.frames.rooms import FrameRooms
+    from naiad.lifecycle.experiments.director import Experiments
     from naiad.services.grpc_settings import GrpcSettings
     from naiad.services.triton import TritonService
 
@@ -41,6 +43,7 @@ class GrpcServer:
         faces: FacePlane,
         *,
         rooms: FrameRooms,
+        experiments: Experiments,
     ) -> None:
         self._dataplane = dataplane
         self._calls = triton.calls
@@ -58,6 +61,9 @@ class GrpcServer:
                 forward_pattern=settings.header_forward_pattern,
             ),
             vision=VisionService(faces, config, self._calls, rooms),
+            experiments=ExperimentService(
+                experiments, self._calls, takes_decisions=config.allow_experiment_decisions
+            ),
             health=self._health,
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import InvalidArgumentError
+from naiad.core.errors import InvalidArgumentError, UnavailableError
 from naiad.dataplane.frames.contract import ResultOrder
 from naiad.dataplane.frames.room import Cost
 from naiad.dataplane.frames.track_line import TrackLine
 from naiad.services.vision_messages import (
+    also_versions_of,
     analyze_response,
     detect_finder,
     detect_response,
@@ -30,7 +31,7 @@ from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from naiad.dataplane.faces import FacePlane, StageTimes
+    from naiad.dataplane.faces import AnalyzeAnswer, FacePlane, StageTimes
     from naiad.dataplane.frames.contract import Contract
     from naiad.lifecycle.version import ModelHandle
     from naiad.vision.detections import Detections
@@ -128,12 +129,15 @@ class EmbedWork(_Work):
         super().__init__(faces)
         self._model = model_choice(options.model_name, options.model_version)
         self._normalize = normalize_of(options)
+        self._also = also_versions_of(options)
 
     def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
         """The embedder, as of now."""
         with self.acquire() as handle:
             self._model = self._model._replace(name=handle.key.name)
-            return pb.StreamOpened(model=model_version(handle.key), contract=contract)
+            self._faces.check_also(handle, self._also)
+            version = model_version(handle.key, handle.embedding_space)
+            return pb.StreamOpened(model=version, contract=contract)
 
     def acquire(self) -> ModelHandle:
         """The embedder that would answer now."""
@@ -151,6 +155,7 @@ class EmbedWork(_Work):
             image_source(frame.image),
             landmark_arrays(frame.faces),
             normalize=self._normalize,
+            also=self._also,
             deadline_ns=deadline_ns,
         )
         embed_response(answer, into=result)
@@ -172,6 +177,7 @@ class AnalyzeWork(_Work):
         self._finder = finder_of(options.finder)
         self._embedder = model_choice(options.embedder_name, options.embedder_version)
         self._normalize = normalize_of(options)
+        self._also = also_versions_of(options)
         self._boxes_only = options.finder.options.boxes_only
         self._embedded = self._reused = 0
 
@@ -180,8 +186,11 @@ class AnalyzeWork(_Work):
         with self.acquire() as handle, self._faces.acquire(self._embedder, Embedder) as embedder:
             self._finder = self._finder._replace(name=handle.key.name)
             self._embedder = self._embedder._replace(name=embedder.key.name)
+            self._faces.check_also(embedder, self._also)
             return pb.StreamOpened(
-                model=model_version(handle.key), embedder=model_version(embedder.key), contract=contract
+                model=model_version(handle.key),
+                embedder=model_version(embedder.key, embedder.embedding_space),
+                contract=contract,
             )
 
     def acquire(self) -> ModelHandle:
@@ -194,6 +203,7 @@ class AnalyzeWork(_Work):
         """The faces of one frame, each with its vector."""
         track_ids: list[int] = []
         choices: list[Choice] = []
+        spaces: list[str] = []
 
         async def choose(found: Detections) -> Sequence[int]:
             line = self._line
@@ -201,7 +211,7 @@ class AnalyzeWork(_Work):
             if line.embeddings is None:
                 track_ids.extend((await line.track(number, found)).tolist())
                 return range(len(found))
-            choices.append(await line.choose(number, frame.frame_id, found))
+            choices.append(await line.choose(number, frame.frame_id, found, " ".join(spaces)))
             track_ids.extend(choices[0].ids.tolist())
             indices: list[int] = choices[0].indices.tolist()
             return indices
@@ -212,14 +222,22 @@ class AnalyzeWork(_Work):
             self._embedder,
             normalize=self._normalize,
             choose=None if self._line is None else choose,
+            also=self._also,
+            # A track has vectors of all of them or of none: another one of any is another space.
+            on_embedders=lambda embedders: spaces.extend(each.embedding_space for each in embedders),
             deadline_ns=deadline_ns,
         )
         analyze_response(answer, boxes_only=self._boxes_only, into=result)
         _number(result.faces, track_ids)
         if choices:
             assert self._line is not None
-            vectors = answer.vectors_of(choices[0].indices.tolist())
-            _reuse(result, await self._line.absorb(number, vectors))
+            indices = choices[0].indices.tolist()
+            others = [other.vectors_of(indices) for other in answer.also]
+            vectors = answer.vectors_of(indices)
+            if spaces != [answer.embedding_space, *(other.embedding_space for other in answer.also)]:
+                raise UnavailableError("the models of an embedder changed meanwhile: send the frame again")
+            made = await self._line.absorb(number, vectors, list(zip(*others, strict=True)))
+            _reuse(result, made, answer)
         self._embedded += result.embedded
         self._reused += result.reused
         spent_ns = 0 if answer.embedder_times is None else answer.embedder_times.total_ns
@@ -264,13 +282,17 @@ def _number(faces: Sequence[pb.Face], ids: Sequence[int]) -> None:
         face.track_id = track_id
 
 
-def _reuse(result: pb.AnalyzeResponse, found: Sequence[TrackEmbedding | None]) -> None:
+def _reuse(result: pb.AnalyzeResponse, found: Sequence[TrackEmbedding | None], answer: AnalyzeAnswer) -> None:
     """Give faces that were not embedded what their tracks have."""
-    for face, made in zip(result.faces, found, strict=True):
-        if made is not None and not face.HasField("embedding"):
-            write_embedding(face.embedding, made.vector)
-            face.embedding_frame_id = made.frame_id
-            result.reused += 1
+    for index, (face, made) in enumerate(zip(result.faces, found, strict=True)):
+        if made is None or face.HasField("embedding"):
+            continue
+        write_embedding(face.embedding, made.vector, answer.embedding_space)
+        for message, other, vector in zip(result.also, answer.also, made.also, strict=True):
+            if vector is not None:
+                write_embedding(message.embeddings[index], vector, other.embedding_space)
+        face.embedding_frame_id = made.frame_id
+        result.reused += 1
 
 
 def _cost(times: StageTimes, more_ns: int = 0) -> Cost | None:

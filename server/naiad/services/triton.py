@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError, UnavailableError, UnsupportedError
+from naiad.lifecycle.caller import NOBODY
 from naiad.lifecycle.control import LoadOverride
 from naiad.services import catalog, settings
 from naiad.services.admitted import Admitted
 from naiad.services.admitted_pictures import AdmittedPictures
 from naiad.services.answer import Placements
+from naiad.services.callers import with_parameters
 from naiad.services.contents import bind_contents
 from naiad.services.conversion import check_declared, is_heavy_request, parse_version, to_domain
 from naiad.services.encoded import is_encoded, read_encoded
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from naiad.dataplane import DataPlane
     from naiad.dataplane.pictures import PicturePlane
+    from naiad.lifecycle.caller import Caller
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.answer import InferAnswer
     from naiad.services.calls import Calls
@@ -106,9 +109,9 @@ class TritonService:
         """A handle on the version that a request names; raises NaiadError."""
         return self._dataplane.acquire(name, parse_version(version))
 
-    def acquire_version(self, name: str, version: int | None) -> ModelHandle:
-        """The same for a version that has been read already; None lets the server choose."""
-        return self._dataplane.acquire(name, version)
+    def acquire_version(self, name: str, version: int | None, caller: Caller) -> ModelHandle:
+        """The same for a version that has been read already; None lets the server choose for the caller."""
+        return self._dataplane.acquire(name, version, caller)
 
     def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Names, datatypes and shapes."""
@@ -216,6 +219,7 @@ class TritonService:
         headers: Mapping[str, str] = _NO_HEADERS,
         forwarded: Mapping[str, str] | None = None,
         front_end: FrontEnd | None = None,
+        caller: Caller = NOBODY,
     ) -> InferAnswer:
         """Answer one request.
 
@@ -227,6 +231,7 @@ class TritonService:
             headers: the call's headers by lower-case name; a trace is continued from them.
             forwarded: headers that become parameters of the request.
             front_end: whose timestamps a trace keeps.
+            caller: who asks, as far as the call says it.
 
         Raises:
             NaiadError: what is wrong with the request, or why it was not answered.
@@ -238,6 +243,7 @@ class TritonService:
             headers=headers,
             forwarded=forwarded,
             front_end=front_end,
+            caller=caller,
         ) as admitted:
             return await admitted.answer()
 
@@ -250,9 +256,14 @@ class TritonService:
         headers: Mapping[str, str] = _NO_HEADERS,
         forwarded: Mapping[str, str] | None = None,
         front_end: FrontEnd | None = None,
+        caller: Caller = NOBODY,
     ) -> Admitted:
         """Validate a request and queue it; what is raised here, the model has not seen. See `infer`."""
-        handle = self.acquire(message.model_name, message.model_version)
+        handle = self.acquire_version(
+            message.model_name,
+            parse_version(message.model_version),
+            with_parameters(caller, message.parameters),
+        )
         placements = Placements()
         trace = None
         if self._traces.active:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from naiad.lifecycle.caller import CALLER
+from naiad.services.callers import caller_of
 from naiad.services.frame_streams import FrameStream
 from naiad.services.infer_stream import deadline_ns
 from naiad.services.status import rpc, work_rpc
 from naiad.services.stream_messages import contract_message, contract_of, stream_options
 from naiad.services.stream_works import AnalyzeWork, DetectWork, EmbedWork
 from naiad.services.vision_messages import (
+    also_versions_of,
     analyze_response,
     check_embed_request,
     compare_response,
@@ -55,23 +58,27 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
     @work_rpc
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:
         """Find the faces of one image."""
+        _note_caller(context)
         return await self._detect(request, deadline_ns(context))
 
     @work_rpc
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Turn faces of one image, or crops, into vectors."""
         check_embed_request(request)
+        _note_caller(context)
         answer = await self._embed(request, deadline_ns(context))
         return embed_response(answer, request.id, boxes_only=request.finder.options.boxes_only)
 
     @work_rpc
     async def Analyze(self, request: pb.AnalyzeRequest, context: Context) -> pb.AnalyzeResponse:
         """Find the faces of one image and embed each of them."""
+        _note_caller(context)
         answer = await self._faces.analyze(
             image_source(request.image),
             finder_of(request.finder),
             model_choice(request.embedder_name, request.embedder_version),
             normalize=normalize_of(request),
+            also=also_versions_of(request),
             deadline_ns=deadline_ns(context),
         )
         return analyze_response(answer, request.id, boxes_only=request.finder.options.boxes_only)
@@ -79,11 +86,13 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
     @work_rpc
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         """Say how alike two faces are."""
+        _note_caller(context)
         answer = await self._faces.compare(
             compared_side(request.first, "first"),
             compared_side(request.second, "second"),
             finder_of(request.finder),
             model_choice(request.embedder_name, request.embedder_version),
+            require_space=request.require_embedding_space,
             deadline_ns=deadline_ns(context),
         )
         return compare_response(answer, request.id, boxes_only=request.finder.options.boxes_only)
@@ -116,6 +125,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         make_work: Callable[[Any, Contract], FrameWork],
     ) -> None:
         """Answer a stream's frames: the options are checked before the first one is read."""
+        _note_caller(context, is_stream=True)
         options = await stream_options(requests)
         contract = contract_of(options, self._config.stream_max_in_flight)
         work = make_work(options, contract)
@@ -146,15 +156,21 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
 
     async def _embed(self, request: pb.EmbedRequest, deadline: int | None) -> EmbedAnswer:
         model, normalize = model_choice(request.model_name, request.model_version), normalize_of(request)
+        also = also_versions_of(request)
         if request.crops:
             self._faces.check_count(len(request.crops), "crops")
             return await self._faces.embed_crops(
-                model, crop_sources(request), normalize=normalize, deadline_ns=deadline
+                model, crop_sources(request), normalize=normalize, also=also, deadline_ns=deadline
             )
         source = image_source(request.image)
         if request.HasField("finder"):
             return await self._faces.embed_found(
-                model, source, finder_of(request.finder), normalize=normalize, deadline_ns=deadline
+                model,
+                source,
+                finder_of(request.finder),
+                normalize=normalize,
+                also=also,
+                deadline_ns=deadline,
             )
         self._faces.check_count(len(request.faces), "faces")
         return await self._faces.embed(
@@ -163,5 +179,11 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             source,
             landmark_arrays(request.faces),
             normalize=normalize,
+            also=also,
             deadline_ns=deadline,
         )
+
+
+def _note_caller(context: Context, *, is_stream: bool = False) -> None:
+    """Let the tasks that work on a call know who asks: a stream keeps to one version of each model."""
+    CALLER.set(caller_of(context.invocation_metadata() or (), is_stream=is_stream))

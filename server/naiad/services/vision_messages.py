@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         EmbedAnswer,
         FoundFace,
         ImageSource,
+        OtherVectors,
         StageTimes,
     )
     from naiad.vision.arrays import Floats
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LANDMARKS = 5
 _VALUES = pb.Embedding.VALUES_FIELD_NUMBER << 3 | 2
 """On the wire: the field's number, and that bytes of a given length follow."""
+_SPACE = pb.Embedding.SPACE_FIELD_NUMBER << 3 | 2
 _FORMATS = {
     pb.PIXEL_FORMAT_BGR: PixelFormat.BGR,
     pb.PIXEL_FORMAT_RGB: PixelFormat.RGB,
@@ -109,6 +111,23 @@ def normalize_of(
     return request.normalize if request.HasField("normalize") else None
 
 
+def also_versions_of(
+    request: pb.EmbedRequest | pb.AnalyzeRequest | pb.StreamEmbedOptions | pb.StreamAnalyzeOptions,
+) -> tuple[int, ...]:
+    """The further versions that a request, or a stream, wants embeddings of.
+
+    Raises:
+        InvalidArgumentError: one is no number.
+    """
+    versions = []
+    for index, text in enumerate(request.also_versions):
+        version = parse_version(text)
+        if version is None:
+            raise InvalidArgumentError(f"also_versions[{index}] is empty: name a version folder's number")
+        versions.append(version)
+    return tuple(versions)
+
+
 def check_embed_request(request: pb.EmbedRequest) -> None:
     """See that the fields that say what to embed go together.
 
@@ -158,7 +177,8 @@ def compared_side(face: pb.ComparedFace, name: str) -> ComparedSide:
         return ComparedSide(name, image=image_source(face.image, f"{name}.image"), landmarks=landmarks)
     if kind == "crop":
         return ComparedSide(name, crop=image_source(face.crop, f"{name}.crop"))
-    return ComparedSide(name, vector=np.array(face.embedding.values, dtype=np.float32))
+    vector = np.array(face.embedding.values, dtype=np.float32)
+    return ComparedSide(name, vector=vector, space=face.embedding.space)
 
 
 def timing(times: StageTimes) -> pb.Timing:
@@ -174,9 +194,9 @@ def timing(times: StageTimes) -> pb.Timing:
     )
 
 
-def model_version(key: ModelKey) -> pb.ModelVersion:
-    """The model version that answered."""
-    return pb.ModelVersion(name=key.name, version=str(key.version))
+def model_version(key: ModelKey, embedding_space: str = "") -> pb.ModelVersion:
+    """The model version that answered; of an embedder with the space of its vectors."""
+    return pb.ModelVersion(name=key.name, version=str(key.version), embedding_space=embedding_space)
 
 
 def add_faces(
@@ -197,13 +217,31 @@ def add_faces(
             face.label = int(labels[index])
 
 
-def write_embedding(message: pb.Embedding, vector: Floats) -> None:
-    """Write a vector, float32 `[d]`, into an empty message.
+def write_embedding(message: pb.Embedding, vector: Floats, space: str = "") -> None:
+    """Write a vector, float32 `[d]`, and its space, empty if that is unknown, into an empty message.
 
     As bytes: number by number, 512 of them take twenty times as long, on the event loop.
     """
     data = vector.astype("<f4", copy=False).tobytes()
-    message.MergeFromString(b"".join((varint(_VALUES), varint(len(data)), data)))
+    told = space.encode()
+    tail = (varint(_SPACE), varint(len(told)), told) if told else ()
+    message.MergeFromString(b"".join((varint(_VALUES), varint(len(data)), data, *tail)))
+
+
+def add_also(
+    messages: RepeatedCompositeFieldContainer[pb.VersionEmbeddings],
+    also: Iterable[OtherVectors],
+    faces: int,
+) -> None:
+    """Write what further versions made of so many faces: one embedding a face, without values for none."""
+    for other in also:
+        message = messages.add(model=model_version(other.model, other.embedding_space))
+        for vector in other.vectors_of(range(faces)):
+            embedding = message.embeddings.add()
+            if vector is not None:
+                write_embedding(embedding, vector, other.embedding_space)
+        if other.times is not None:
+            message.timing.CopyFrom(timing(other.times))
 
 
 def detect_response(
@@ -236,11 +274,12 @@ def embed_response(
 ) -> pb.EmbedResponse:
     """The answer to Embed, and to a frame of StreamEmbed; `boxes_only` is of its finder."""
     response = pb.EmbedResponse() if into is None else into
-    response.model.CopyFrom(model_version(answer.model))
+    response.model.CopyFrom(model_version(answer.model, answer.embedding_space))
     response.id = request_id
     for vector in answer.embeddings:
-        write_embedding(response.embeddings.add(), vector)
+        write_embedding(response.embeddings.add(), vector, answer.embedding_space)
     response.timing.CopyFrom(timing(answer.times))
+    add_also(response.also, answer.also, len(answer.embeddings))
     if answer.found is not None:
         add_faces(response.faces, answer.found.detections, boxes_only=boxes_only)
         response.detector.CopyFrom(model_version(answer.found.model))
@@ -258,7 +297,7 @@ def analyze_response(
     """The answer to Analyze, and to a frame of StreamAnalyze before its tracks are told."""
     response = pb.AnalyzeResponse() if into is None else into
     response.detector.CopyFrom(model_version(answer.detector))
-    response.embedder.CopyFrom(model_version(answer.embedder))
+    response.embedder.CopyFrom(model_version(answer.embedder, answer.embedding_space))
     response.id = request_id
     add_faces(response.faces, answer.detections, boxes_only=boxes_only)
     response.image_width, response.image_height = answer.image_width, answer.image_height
@@ -267,7 +306,8 @@ def analyze_response(
         response.embedder_timing.CopyFrom(timing(answer.embedder_times))
     response.embedded = len(answer.rows)
     for row, vector in zip(answer.rows.tolist(), answer.embeddings, strict=True):
-        write_embedding(response.faces[row].embedding, vector)
+        write_embedding(response.faces[row].embedding, vector, answer.embedding_space)
+    add_also(response.also, answer.also, len(response.faces))
     return response
 
 
@@ -276,7 +316,7 @@ def compare_response(
 ) -> pb.CompareResponse:
     """The answer to Compare."""
     return pb.CompareResponse(
-        embedder=model_version(answer.embedder),
+        embedder=model_version(answer.embedder, answer.embedding_space),
         id=request_id,
         similarity=answer.similarity,
         first=_compared_face(answer.first, boxes_only=boxes_only),
@@ -291,5 +331,5 @@ def _compared_face(face: FoundFace, *, boxes_only: bool) -> pb.Face:
         faces = pb.DetectResponse().faces
         add_faces(faces, face.detection, boxes_only=boxes_only)
         [message] = faces
-    write_embedding(message.embedding, face.embedding)
+    write_embedding(message.embedding, face.embedding, face.embedding_space)
     return message

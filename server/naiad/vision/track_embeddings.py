@@ -44,7 +44,7 @@ class Choice:
     """The faces of one frame that are to be embedded: `indices` int64 `[k]`, ascending, into its detections.
 
     `ids` int64 `[n]` are the tracks of all its faces, `live` those that were alive then, `doubtful` those
-    whose earlier embedding may be another face's.
+    whose earlier embedding may be another face's. `space` is what the frame's vectors are of.
     """
 
     frame_id: int
@@ -52,24 +52,31 @@ class Choice:
     indices: Ids
     live: frozenset[int] = field(repr=False)
     doubtful: frozenset[int] = frozenset()
+    space: str = ""
 
 
 class TrackEmbedding(NamedTuple):
-    """A face's embedding, float32 `[d]`, and the frame that it was made of."""
+    """A face's embedding, float32 `[d]`, and the frame that it was made of.
+
+    `space` is what it is of, `also` what further embedders made of that face, None where one made nothing.
+    """
 
     vector: Floats
     frame_id: int
+    space: str = ""
+    also: tuple[Floats | None, ...] = ()
 
 
 class _Plan(NamedTuple):
     """What `choose` remembers of a track: the quality of what it has or will have, and where it was last.
 
-    `quality` is 0 where it has nothing that is surely its own.
+    `quality` is 0 where it has nothing that is surely its own; `space` is what that is of.
     """
 
     quality: float
     box: Box
     seen: int
+    space: str
 
 
 class TrackEmbeddings:
@@ -79,6 +86,9 @@ class TrackEmbeddings:
     high as that of the one the track has, or if the track is in doubt: it was missing, its box jumped, or
     there was a cut. The last one made stays: it is the best one, or the only one that is surely of this
     face. How many tracks are kept is bounded by the tracker.
+
+    Vectors of one space are no use in another: where a frame's differs from its track's, because another
+    version of the model has taken over, the face is embedded anew, and never given what the track had.
     """
 
     def __init__(self, *, min_gain: float = MIN_GAIN) -> None:
@@ -104,7 +114,14 @@ class TrackEmbeddings:
         return len(self._made)
 
     def choose(
-        self, ids: Ids, detections: Detections, *, frame_id: int, live: Ids, limit: int | None = None
+        self,
+        ids: Ids,
+        detections: Detections,
+        *,
+        frame_id: int,
+        live: Ids,
+        limit: int | None = None,
+        space: str = "",
     ) -> Choice:
         """Say which faces of the next frame need an embedding.
 
@@ -114,6 +131,8 @@ class TrackEmbeddings:
             frame_id: the frame's, for what is made of it.
             live: `Tracker.ids`, so that what has ended is forgotten.
             limit: at most so many, tracks without any first; the others' turn comes with a later frame.
+            space: what the frame's embeddings will be of, however it is told: all that counts is whether it
+                is the same.
 
         Returns:
             The choice, which `absorb` must be called with, whatever becomes of the frame.
@@ -125,26 +144,31 @@ class TrackEmbeddings:
         doubtful = self._doubtful(tracks, boxes)
         for track in doubtful:
             self._plans[track] = self._plans[track]._replace(quality=0.0)
-        gains = [self._gain(track, quality[face]) for face, track in enumerate(tracks)]
+        gains = [self._gain(track, quality[face], space) for face, track in enumerate(tracks)]
         wanted = [face for face, gain in enumerate(gains) if gain >= self._min_gain]
         chosen = sorted(sorted(wanted, key=lambda face: -gains[face])[:limit])
         for face in chosen:
-            self._plans[tracks[face]] = _Plan(quality[face], boxes[face], self._frame)
+            self._plans[tracks[face]] = _Plan(quality[face], boxes[face], self._frame, space)
         for track, box in zip(tracks, boxes, strict=True):
-            held = self._plans[track].quality if track in self._plans else 0.0
-            self._plans[track] = _Plan(held, box, self._frame)
+            plan = self._plans.get(track)
+            held = (0.0, space) if plan is None else (plan.quality, plan.space)
+            self._plans[track] = _Plan(held[0], box, self._frame, held[1])
         alive = frozenset(live.tolist())
         self._plans = {track: plan for track, plan in self._plans.items() if track in alive}
-        return Choice(frame_id, ids, np.array(chosen, np.int64), alive, doubtful)
+        return Choice(frame_id, ids, np.array(chosen, np.int64), alive, doubtful, space)
 
     def absorb(
-        self, choice: Choice, vectors: Sequence[Floats | None] | Floats | None
+        self,
+        choice: Choice,
+        vectors: Sequence[Floats | None] | Floats | None,
+        also: Sequence[tuple[Floats | None, ...]] = (),
     ) -> list[TrackEmbedding | None]:
         """Take what was made of a frame's chosen faces, and give what each of its faces has now.
 
         Args:
             choice: the frame's.
             vectors: one, float32 `[d]`, for each of `choice.indices`, None where it failed; None if all did.
+            also: what further embedders made, for each of `choice.indices`; none if there are none.
 
         Returns:
             For each face of the frame the embedding of its track, None where there is none yet.
@@ -157,17 +181,22 @@ class TrackEmbeddings:
             raise InternalError(f"{len(vectors)} vectors came for {len(choice.indices)} chosen faces")
         for track in choice.doubtful:
             self._made.pop(track, None)
-        for track, vector in zip(choice.ids[choice.indices].tolist(), vectors, strict=True):
+        others = also or [()] * len(vectors)
+        for track, vector, more in zip(choice.ids[choice.indices].tolist(), vectors, others, strict=True):
             if vector is not None:
-                self._made[track] = TrackEmbedding(vector, choice.frame_id)
+                self._made[track] = TrackEmbedding(vector, choice.frame_id, choice.space, more)
             elif track in self._plans:  # its next face is worth another try
                 self._plans[track] = self._plans[track]._replace(quality=0.0)
         fresh = sum(vector is not None for vector in vectors)
-        found = [self._made.get(track) for track in choice.ids.tolist()]
+        found = [self._made_in(choice.space, track) for track in choice.ids.tolist()]
         self._embedded += fresh
         self._reused += sum(embedding is not None for embedding in found) - fresh
         self._made = {track: made for track, made in self._made.items() if track in choice.live}
         return found
+
+    def _made_in(self, space: str, track: int) -> TrackEmbedding | None:
+        made = self._made.get(track)
+        return made if made is not None and made.space == space else None
 
     def _doubtful(self, tracks: Sequence[int], boxes: npt.NDArray[np.float64]) -> frozenset[int]:
         """The tracks of a frame that may have gone over to another face."""
@@ -189,10 +218,12 @@ class TrackEmbeddings:
             if has_jumped or self._frame - plan.seen > MAX_ABSENT + 1
         )
 
-    def _gain(self, track: int, quality: float) -> float:
-        """By how much a face is better than what its track has; infinite where that is nothing."""
+    def _gain(self, track: int, quality: float, space: str) -> float:
+        """By how much a face is better than what its track has in that space; infinite if that is nothing."""
         plan = self._plans.get(track)
-        return np.inf if plan is None or plan.quality == 0 else quality / plan.quality
+        if plan is None or plan.quality == 0 or plan.space != space:
+            return np.inf
+        return quality / plan.quality
 
 
 def _overlaps(boxes: Box, others: Box) -> Box:

@@ -103,7 +103,7 @@ def test_json_keys_are_stable(tmp_path: Path) -> None:
         "top": {"format", "ok", "engine", "repositories", "models"},
         "model": {
             *("name", "ok", "path", "config_file", "version_policy", "versions_found"),
-            *("versions_missing", "versions", "warnings", "notes", "problem"),
+            *("versions_missing", "versions", "warnings", "notes", "problem", "experiment"),
         },
         "version": {"version", "file", "plan", "problem", "graph_inputs", "graph_outputs"},
     }

@@ -55,6 +55,29 @@ def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
         assert environment_name(name).startswith("NAIAD_")
 
 
+@pytest.mark.parametrize(
+    ("flags", "ready"),
+    [
+        ({}, False),
+        ({"model_control_mode": "poll"}, True),
+        ({"model_control_mode": "explicit"}, False),
+        ({"model_control_mode": "poll", "ready_while_loading": "false"}, False),
+        ({"ready_while_loading": "true"}, True),
+    ],
+)
+def test_a_server_that_polls_is_ready_while_it_loads_unless_told_otherwise(
+    flags: dict[str, str], ready: bool
+) -> None:
+    """In the other modes readiness is Triton's."""
+    assert server_config({"model_repository": ["/a"]} | flags, {}).ready_while_loading is ready
+
+
+def test_a_quiet_period_may_be_none_and_not_below() -> None:
+    assert server_config({"model_repository": ["/a"], "repository_quiet_secs": "0"}, {})
+    with pytest.raises(InvalidArgumentError, match="--repository-quiet-secs=-1: it must be at least 0"):
+        server_config({"model_repository": ["/a"], "repository_quiet_secs": "-1"}, {})
+
+
 def test_an_empty_variable_is_as_good_as_none() -> None:
     config = server_config({"model_repository": ["/a"]}, {"NAIAD_CPU_THREADS": "", "NAIAD_GRPC_PORT": ""})
     assert (config.cpu_threads, config.grpc_port) == (None, 8001)

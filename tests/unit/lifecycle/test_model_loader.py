@@ -23,6 +23,7 @@ from naiad.core.tensors import InferRequest
 from naiad.lifecycle import works
 from naiad.lifecycle.control import ControlMode, LoadOverride
 from naiad.lifecycle.states import ReadyState
+from naiad.runtime.warmup import WarmupReport, WarmupRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -492,3 +493,76 @@ async def test_closing_ends_an_unload_that_still_waits_for_a_handle(tmp_path: Pa
     await asyncio.wait_for(models.close(), 20)
     assert loader.latest["m/1"].closed
     handle.release()
+
+
+async def test_a_new_version_with_another_interface_is_refused_unless_that_is_allowed(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    """A config that changes under the same number is its owner's word, as in Triton."""
+    await models.load("m")
+    smaller = doubling_config(max_batch_size=2)
+    loader.completed["m/3"] = smaller
+    add_folders(tmp_path, "m/3")
+    with pytest.raises(InvalidArgumentError, match=r"version 3 .* max_batch_size is 2, was 4"):
+        await models.load("m")
+    assert await rows(models) | {3: ("UNAVAILABLE", "")} == {
+        1: ("READY", ""),
+        2: ("READY", ""),
+        3: ("UNAVAILABLE", ""),
+    }
+    assert "another interface than version 2" in (await rows(models))[3][1]
+    assert loader.latest["m/3"].closed
+    loader.completed["m/3"] = doubling_config(
+        max_batch_size=2, parameters={"naiad.allow_interface_change": "true"}
+    )
+    with capture_logs() as log:
+        await models.load("m")
+    assert [line["detail"] for line in log if line["event"] == "interface changes"] == [
+        "max_batch_size is 2, was 4"
+    ]
+    loader.configs["m"] = doubling_config(max_batch_size=1)
+    loader.completed.clear()
+    touch(tmp_path / "m" / "config.pbtxt")
+    await models.load("m")
+    assert [each.config.max_batch_size for each in models.ready_versions("m")] == [1, 1, 1]
+
+
+async def test_a_server_may_allow_every_interface(tmp_path: Path) -> None:
+    add_folders(tmp_path, "m/1")
+    loader = SteeredLoader()
+    models = steered_manager(loader, tmp_path, allow_interface_change=True)
+    await models.load("m")
+    add_folders(tmp_path, "m/2")
+    loader.completed["m/2"] = doubling_config(max_batch_size=2)
+    await models.load("m")
+    assert models.is_ready("m", 2)
+    await models.close()
+
+
+async def test_what_a_request_brings_along_may_have_any_interface(
+    models: ModelManager, loader: SteeredLoader
+) -> None:
+    await models.load("m")
+    loader.completed["m/7"] = doubling_config(max_batch_size=1)
+    await models.load("m", LoadOverride("{}", {"7/model.onnx": b"x"}))
+    assert models.is_ready("m", 7)
+    await models.load("m")  # and so may the way back
+    assert models.is_ready("m", 1)
+
+
+async def test_a_version_that_answers_nan_where_another_did_not_is_refused(
+    models: ModelManager, loader: SteeredLoader, tmp_path: Path
+) -> None:
+    """Where nothing serves it is a warning: zeros are honestly so to some graphs."""
+    shapes = (("INPUT0", (1, 2)),)
+    loader.warmups["n/1"] = WarmupReport((WarmupRun(1, shapes, 5, ("OUTPUT0",)),))
+    loader.warmups["m/1"] = loader.warmups["m/2"] = WarmupReport((WarmupRun(1, shapes, 5),))
+    with capture_logs() as log:
+        await models.load("n")
+    assert [line["model"] for line in log if line["event"] == "NaN or infinity at warm-up"] == ["n/1"]
+    await models.load("m")
+    loader.warmups["m/2"] = loader.warmups["n/1"]
+    touch(tmp_path / "m" / "2")
+    with pytest.raises(InvalidArgumentError, match="NaN or infinity in 'OUTPUT0', version 2, which serves"):
+        await models.load("m")
+    assert await rows(models) == {1: ("READY", ""), 2: ("READY", "")}

@@ -87,3 +87,25 @@ def test_models_come_change_and_go() -> None:
         "new": Sighting(Path("/r/new"), 1),
     }
     assert diff_repository(before, now) == RepositoryDiff(("new",), ("later", "moved"), ("gone",))
+
+
+def test_what_came_or_went_beside_an_old_time_is_a_change() -> None:
+    """Two folders may change within one tick of a coarse clock."""
+    before = Sighting(Path("/r/m"), 10, names=("1",))
+    now = replace(before, names=("1", "2"))
+    assert diff_repository({"m": before}, {"m": now}).changed == ("m",)
+    served = replace(VIEW, stamp=replace(STAMP, names=("1", "2")))
+    assert not is_unmodified(served, PATH, replace(STAMP, names=("2",)))
+
+
+def test_an_experiment_is_told_apart_from_changes_and_newcomers() -> None:
+    old = Sighting(Path("/r/m"), 10)
+    before = {"came": old, "went": replace(old, experiment=5), "same": replace(old, experiment=5)}
+    now = {
+        "came": replace(old, experiment=3),
+        "went": old,
+        "same": before["same"],
+        "new": replace(old, experiment=1),
+    }
+    diff = diff_repository(before, now)
+    assert (diff.added, diff.changed, diff.experiments) == (("new",), (), ("came", "went"))

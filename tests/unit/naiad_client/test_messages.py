@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from naiad_client import Box, Crop, Face, FaceIn, Finder
+from naiad_client import Box, Crop, Embedding, Face, FaceIn, Finder
 from naiad_client.images import Pictures
 from naiad_client.messages import Messages
 from naiad_client.parsing import parse_analyze, parse_compare, parse_detect, parse_embed
@@ -140,6 +140,47 @@ def test_what_can_be_compared() -> None:
     assert face_and_vector.finder.model_name == "f"
     with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
         MESSAGES.compare(vector[np.newaxis], b"b", {})
+
+
+def test_a_vector_with_its_space_is_sent_with_it() -> None:
+    vector = np.array([0.5, 1.0], np.float32)
+    request = MESSAGES.compare(Embedding(vector, "abc"), vector, {"require_embedding_space": True}).request
+    assert request.first.embedding == pb.Embedding(values=[0.5, 1.0], space="abc")
+    assert (request.second.embedding.space, request.require_embedding_space) == ("", True)
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
+        MESSAGES.compare(Embedding(vector[np.newaxis], "abc"), vector, {})
+
+
+def test_further_versions_are_named_in_a_list() -> None:
+    assert embed(FACE, also_versions=[2, "3"]).also_versions == ["2", "3"]
+    assert MESSAGES.analyze(b"x", {"also_versions": (1,)}).request.also_versions == ["1"]
+    with pytest.raises(TypeError, match="also_versions is '12': a list is wanted"):
+        embed(FACE, also_versions="12")
+
+
+def test_what_further_versions_made_is_read_with_version_and_space() -> None:
+    """A face without a vector is None."""
+    other = pb.VersionEmbeddings(
+        model=pb.ModelVersion(name="e", version="2", embedding_space="new"),
+        embeddings=[pb.Embedding(values=[1, 2], space="new"), pb.Embedding()],
+        timing=pb.Timing(infer_us=9),
+    )
+    model = pb.ModelVersion(name="e", version="1", embedding_space="old")
+    response = pb.EmbedResponse(
+        model=model, embeddings=[pb.Embedding(values=[3, 4], space="old")], also=[other]
+    )
+    result = parse_embed(response)
+    assert (result.embedding_space, result.embedding(0).space) == ("old", "old")
+    np.testing.assert_array_equal(result.embedding(0).values, [3, 4])
+    [also] = result.also
+    assert (also.model, also.version, also.embedding_space) == ("e", "2", "new")
+    assert also.timing is not None
+    assert also.timing.infer_us == 9
+    first, second = also.embeddings
+    assert second is None
+    np.testing.assert_array_equal(first, [1, 2])
+    analyzed = parse_analyze(pb.AnalyzeResponse(embedder=model, also=[pb.VersionEmbeddings()]))
+    assert (analyzed.embedding_space, analyzed.also[0].timing) == ("old", None)
 
 
 def test_an_analysis_is_read_whole() -> None:

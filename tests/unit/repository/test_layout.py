@@ -229,3 +229,14 @@ def test_a_config_makes_a_model_folder_and_models_may_be_called_by_numbers(tmp_p
 def test_a_loose_model_file_is_told_how_models_lie(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     assert level_hint(tmp_path) == "model.onnx lies in it: a model is a folder, NAME/1/model.onnx"
+
+
+def test_versions_without_the_marker_are_passed_over_and_named(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "m" / str(number)).mkdir(parents=True)
+    (tmp_path / "m" / "1" / ".ready").touch()
+    for found in (scan([tmp_path], marker=".ready").models[0], find_folder([tmp_path], "m", marker=".ready")):
+        assert (found.versions, found.unmarked) == ((1,), (2,))
+        assert found.notes == (
+            "passed over version 2 of model 'm': it holds no file .ready yet (--repository-ready-marker)",
+        )

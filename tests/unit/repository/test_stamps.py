@@ -75,3 +75,51 @@ def test_links_are_followed_and_circles_and_dangling_ones_end(folder: Path, tmp_
 
 def test_a_folder_that_is_gone_has_no_stamp(tmp_path: Path) -> None:
     assert read_stamp(ModelFolder("m", tmp_path / "m", (1,))) == FolderStamp()
+
+
+def test_an_experiment_is_no_change_of_its_model(folder: Path) -> None:
+    """Neither the file nor what writers put beside it for a while, nor that the folder has a new entry."""
+    os.utime(folder, ns=(1, 1))
+    before = _stamp(folder)
+    for name in ("experiment.json", "experiment.decisions", ".experiment.json.swp"):
+        (folder / name).write_text("{}")
+    after = _stamp(folder)
+    assert after.experiment > 0 == before.experiment
+    assert (after.shared, after.names, after.content) == (before.shared, before.names, before.content)
+    assert after.modified <= before.modified
+    (folder / "labels.txt").unlink()
+    assert _stamp(folder).names == ("1", "2", "config.pbtxt", "configs", "warmup")
+
+
+def test_the_content_is_the_same_until_anything_below_is_not(folder: Path, tmp_path: Path) -> None:
+    """Also what a link leads to, and a time that goes back."""
+    (tmp_path / "blob").write_text("x")
+    (folder / "1" / "linked").symlink_to(tmp_path / "blob")
+    seen = {_stamp(folder).content}
+    assert _stamp(folder).content in seen
+
+    def changed() -> bool:
+        content = _stamp(folder).content
+        is_new = content not in seen
+        seen.add(content)
+        return is_new
+
+    os.utime(folder / "2" / "data" / "w.bin", ns=(1, 1))
+    assert changed()
+    (tmp_path / "blob").write_text("xy")
+    assert changed()
+    (folder / "2" / "data" / "w.bin").rename(folder / "2" / "data" / "v.bin")
+    assert changed()
+
+
+def test_a_version_that_comes_after_the_folder_was_read_is_no_file_of_all_versions(folder: Path) -> None:
+    """Or it would have every version loaded anew; nor is one without its marker."""
+    read = read_folder(folder)
+    (folder / "3").mkdir()
+    os.utime(folder / "3", ns=(LATER_NS, LATER_NS))
+    assert read_stamp(read).shared < LATER_NS
+    (folder / "1" / ".ready").touch()
+    marked = read_folder(folder, marker=".ready")
+    stamp = read_stamp(marked)
+    assert (marked.versions, marked.unmarked) == ((1,), (2, 3))
+    assert (set(stamp.versions), stamp.shared < LATER_NS) == ({1}, True)

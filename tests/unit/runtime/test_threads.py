@@ -14,6 +14,7 @@ from naiad.runtime.threads import (
     bound_library_threads,
     helper_threads,
     read_cpu_budget,
+    read_cpu_quota,
 )
 
 if TYPE_CHECKING:
@@ -127,3 +128,15 @@ def test_libraries_start_no_threads_of_their_own_unless_told_how_many() -> None:
 
 def test_helpers_follow_the_budget_and_not_the_host() -> None:
     assert helper_threads(CpuBudget(2, "test")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"), [("150000 100000", 1.5), ("900000 100000", None), ("max 100000", None)]
+)
+def test_a_quota_is_told_as_it_is_and_only_where_it_binds(
+    tmp_path: Path, text: str, quota: float | None
+) -> None:
+    own = tmp_path / "self"
+    own.write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text(text)
+    assert read_cpu_quota(cgroup_root=tmp_path, proc_cgroup=own) == quota

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from onnx import TensorProto, helper
 from support.onnx_models import add_sub, identity, info, model
 from support.runtime import config, cpu_session
@@ -13,7 +14,7 @@ from naiad.config.model_config import DynamicBatching, TensorConfig
 from naiad.config.sequence_config import ControlConfig, ControlKind, OldestStrategy, SequenceBatching
 from naiad.config.vision_config import ColorOrder, InputConfig, Layout, Resize, Task, VisionConfig
 from naiad.core.datatypes import DataType
-from naiad.runtime.warmup import WarmupReport, warm_up
+from naiad.runtime.warmup import WarmupReport, not_finite, warm_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,3 +143,36 @@ def test_states_are_fed_and_asked_for(tmp_path: Path) -> None:
     report = warm_up(cpu_session(accumulate(), tmp_path), config(**SEQUENCES, sequence_batching=batching))
     assert [run.batch_size for run in report.runs] == [1, 4]
     assert (report.skipped, report.warnings) == ((), ())
+
+
+def test_outputs_that_are_not_finite_are_named_by_batch_size(tmp_path: Path) -> None:
+    """log(0) is minus infinity; an output of whole numbers is none of it."""
+    built = model(
+        [
+            helper.make_node("Log", ["X"], ["LOG"]),
+            helper.make_node("Identity", ["X"], ["SAME"]),
+            helper.make_node("Shape", ["X"], ["SHAPE"]),
+        ],
+        [info("X", TensorProto.FLOAT, ["N", 2])],
+        [
+            info("LOG", TensorProto.FLOAT, ["N", 2]),
+            info("SAME", TensorProto.FLOAT, ["N", 2]),
+            info("SHAPE", TensorProto.INT64, [2]),
+        ],
+    )
+    tensor = TensorConfig("X", DataType.FP32, (2,))
+    report = warm_up(cpu_session(built, tmp_path), config(max_batch_size=2, inputs=(tensor,)))
+    assert [(outcome.label, outcome.not_finite) for outcome in report.outcomes] == [
+        ("zeros for X [1, 2]", ("LOG",)),
+        ("zeros for X [2, 2]", ("LOG",)),
+    ]
+    assert len({outcome.sample for outcome in report.outcomes}) == 2
+
+
+def test_the_bits_of_a_bfloat_tell_whether_it_is_finite() -> None:
+    outputs = tuple(
+        TensorConfig(name, kind, (1,)) for name, kind in (("B", DataType.BF16), ("U", DataType.UINT16))
+    )
+    for bits, names in ((0x7F80, ("B",)), (0xFFC1, ("B",)), (0x7F7F, ()), (0x3F80, ())):
+        array = np.array([0, bits], np.uint16)
+        assert not_finite({"B": array, "U": array}, config(outputs=outputs)) == names

@@ -202,8 +202,12 @@ def test_controls_and_states_that_a_sample_does_not_name_are_zeros() -> None:
 def test_each_sample_runs_as_often_as_it_says_in_order() -> None:
     samples = (WarmupSample("a", 2, 3, (tensor(),)), WarmupSample("b", 1, 1, (tensor(),)))
     session, model_config = Recorder(), model(*samples)
-    run_samples(session, model_config, prepare_samples(model_config))
+    outcomes = run_samples(session, model_config, prepare_samples(model_config))
     assert session.batches == [2, 2, 2, 1]
+    assert [(outcome.sample, outcome.label) for outcome in outcomes] == [
+        (samples[0], "sample 'a'"),
+        (samples[1], "sample 'b'"),
+    ]
 
 
 def test_a_run_that_fails_names_its_sample_and_is_the_last() -> None:

@@ -26,7 +26,7 @@ class Begun:
     def __init__(self) -> None:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def start(self, _data: bytes, _deadline_ns: int | None) -> Started:
+    def start(self, _data: bytes, _deadline_ns: int | None, _caller: object) -> Started:
         """The test's future; no plan is asked for the answer of a request that fails."""
         return Started(self.future, cast("Any", None), b"", NOTHING_SHARED)
 

@@ -56,6 +56,9 @@ def test_a_vector_written_as_bytes_is_the_one_written_number_by_number(length: i
         message = pb.Embedding()
         write_embedding(message, each)
         assert message == pb.Embedding(values=vector.tolist())
+        told = pb.Embedding()
+        write_embedding(told, each, "unverified:" + "0123456789abcdef" * 2)
+        assert told == pb.Embedding(values=vector.tolist(), space="unverified:" + "0123456789abcdef" * 2)
 
 
 def test_faces_keep_order_labels_and_landmarks_unless_only_boxes_are_wanted() -> None:

@@ -52,6 +52,28 @@ def test_a_face_that_stays_is_embedded_once_and_reused_from_then_on() -> None:
     assert (stream.embeddings.embedded, stream.embeddings.reused) == (1, 49)
 
 
+def test_a_vector_of_another_space_is_made_anew_and_never_given_out() -> None:
+    """Frames of two versions may be at work at once, and one of the old version come back after the new one."""
+    tracker, embeddings = Tracker(), TrackEmbeddings()
+
+    def choose(frame: int, space: str) -> Choice:
+        found = faces((100, 100), (300, 100))
+        return embeddings.choose(tracker.update(found), found, frame_id=frame, live=tracker.ids, space=space)
+
+    def absorb(choice: Choice) -> list[Any]:
+        made = embeddings.absorb(choice, np.full((len(choice.indices), 1), choice.frame_id, np.float32))
+        assert all(each is None or each.space == choice.space for each in made)
+        return [each and each.frame_id for each in made]
+
+    assert absorb(choose(0, "old")) == [0, 0]
+    late, new, old_again = choose(1, "old"), choose(2, "new"), choose(3, "old")
+    assert [len(each.indices) for each in (late, new, old_again)] == [0, 2, 2]
+    assert [absorb(each) for each in (late, new, old_again)] == [[0, 0], [2, 2], [3, 3]]
+    failed = choose(4, "new")
+    assert embeddings.absorb(failed, None) == [None, None]
+    assert absorb(choose(5, "new")) == [5, 5]
+
+
 def test_each_face_has_the_embedding_of_its_own_track_whatever_the_order() -> None:
     stream = Stream()
     assert stream.frames(faces((100, 100))) == [0]

@@ -14,6 +14,7 @@ from naiad.config.reader import config_from_message
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import CancelledError, NaiadError, NotFoundError, UnavailableError
 from naiad.core.tensors import ModelKey
+from naiad.lifecycle.embedding_space import embedding_space
 from naiad.lifecycle.loaded import LoadedModel, vision_model
 from naiad.lifecycle.registry import Model, ModelRegistry
 from naiad.lifecycle.states import ReadyState
@@ -22,6 +23,7 @@ from naiad.runtime.remote.loader import open_remote_version
 from naiad.runtime.remote.model import describe, ready_models, without_files
 from naiad.scheduling.factory import create_scheduler
 from naiad.telemetry.statistics import VersionStatistics
+from naiad.vision.embedder import Embedder
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -62,6 +64,17 @@ class TritonModels(ModelRegistry):
         self._latest: set[str] = set()
         self._is_listed = False
         self._closing: set[asyncio.Task[None]] = set()
+
+    def embedder_name(self, name: str) -> str:
+        """`name`, or where that is empty the name of the only embedder that is open; "" if it is not one."""
+        if name:
+            return name
+        names = [
+            each
+            for each in self.model_names()
+            if any(isinstance(serving.vision, Embedder) for serving in self.ready_versions(each))
+        ]
+        return names[0] if len(names) == 1 else ""
 
     async def prepare(self, wanted: Wanted) -> None:
         """Open a model, unless it is open; with an empty name all vision models.
@@ -137,7 +150,10 @@ class TritonModels(ModelRegistry):
         # Requests that wait while all calls are under way share the next one.
         batching = DynamicBatching() if loaded.config.max_batch_size > 1 else None
         loaded = replace(loaded, config=replace(loaded.config, dynamic_batching=batching))
-        return LoadedModel(loaded, vision_model(loaded.config))
+        # The weights lie where they are run; only another Naiad tells what they are.
+        space = embedding_space(loaded.config, int(remote.version), loaded.weights)
+        vision = vision_model(loaded.config)
+        return LoadedModel(loaded, vision, weights=loaded.weights, embedding_space=space)
 
     def _add(self, key: ModelKey, loaded: LoadedModel) -> None:
         statistics = VersionStatistics()

@@ -16,6 +16,7 @@ from naiad.core.errors import InvalidArgumentError, NaiadError, UnavailableError
 from naiad.dataplane import DataPlane
 from naiad.dataplane.decode_pool import DecodePool
 from naiad.dataplane.faces import FacePlane
+from naiad.dataplane.faces.also import MAX_ALSO_VERSIONS
 from naiad.dataplane.frames.rooms import FrameRooms
 from naiad.runtime.remote.fleet import Fleet
 from naiad.runtime.remote.loader import RemoteEngine
@@ -100,6 +101,10 @@ class TritonVision:
         try:
             for wanted in _wanted(message):
                 await self._models.prepare(wanted)
+            for wanted in _also_wanted(message):
+                name = self._models.embedder_name(wanted.name)
+                if name:  # else the service says what is wrong
+                    await self._models.prepare(Wanted(name, wanted.version))
         except NaiadError as error:
             raise aborted(error) from None
 
@@ -181,6 +186,18 @@ def _wanted(message: Any) -> Iterator[Wanted]:
             yield _choice(getattr(message, f"{kind}_name"), getattr(message, f"{kind}_version"))
     if "finder" in fields and _needs_finder(message):
         yield _choice(message.finder.model_name, message.finder.model_version)
+
+
+def _also_wanted(message: Any) -> Iterator[Wanted]:
+    """The further versions of its embedder that a message names."""
+    fields = message.DESCRIPTOR.fields_by_name
+    if "also_versions" not in fields:
+        return
+    name = message.embedder_name if "embedder_name" in fields else message.model_name
+    for version in message.also_versions[:MAX_ALSO_VERSIONS]:
+        wanted = _choice(name, version)
+        if wanted.version is not None:
+            yield wanted
 
 
 def _needs_finder(message: Any) -> bool:

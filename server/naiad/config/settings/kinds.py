@@ -48,6 +48,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""0 switches it off."""
 Verbosity = Annotated[int, BeforeValidator(_number_or_boolean), Field(ge=0)]
 Choice = BeforeValidator(lower_case)
 """Marks a choice whose words may be in any case."""

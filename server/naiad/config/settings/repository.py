@@ -9,7 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from naiad.config.settings.backend_config import DEFAULT_MAX_BATCH_SIZE, parse_backend_config
-from naiad.config.settings.kinds import Choice, Flag, NotNegative, Positive, Seconds, SettingsGroup
+from naiad.config.settings.kinds import (
+    Choice,
+    Flag,
+    NotNegative,
+    Positive,
+    Seconds,
+    SecondsOrNone,
+    SettingsGroup,
+)
 
 _OBJECT_STORE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")  # a Path has lost the second slash
 
@@ -17,6 +25,10 @@ _OBJECT_STORE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")  # a Path has lost th
 def _default_max_batch_size(data: dict[str, Any]) -> int:
     """What --backend-config says, else Triton's own."""
     return parse_backend_config(data.get("backend_config", ())).get(DEFAULT_MAX_BATCH_SIZE, 4)
+
+
+def _is_polling(data: dict[str, Any]) -> bool:
+    return data.get("model_control_mode") == "poll"
 
 
 class ServerSettings(SettingsGroup):
@@ -54,6 +66,28 @@ class RepositorySettings(SettingsGroup):
     )
     repository_poll_secs: Seconds = Field(
         15.0, description="In mode poll, how often the repository is looked at, in seconds."
+    )
+    repository_watch: Flag = Field(
+        True, description="In mode poll, look also as soon as the system tells that something changed."
+    )
+    repository_quiet_secs: SecondsOrNone = Field(
+        1.0,
+        description="In mode poll, how long a folder must not have changed before it is loaded, in "
+        "seconds; 0 loads it at the first look.",
+    )
+    repository_ready_marker: str = Field(
+        "",
+        pattern=r"^[^\s/]*$",
+        description="A version's folder counts only once it holds a file of this name, such as .ready.",
+    )
+    allow_interface_change: Flag = Field(
+        False,
+        description="Let a new version take the place of one that serves though inputs or outputs differ.",
+    )
+    ready_while_loading: Flag = Field(
+        default_factory=_is_polling,
+        description="With --strict-readiness, stay ready while every model that served does, whatever loads "
+        "or failed to; true by default in mode poll.",
     )
     load_model: tuple[str, ...] = Field(
         (),

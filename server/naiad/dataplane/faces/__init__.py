@@ -1,6 +1,13 @@
 """Faces of pictures: detect, embed, analyze, compare. `FacePlane` is the one door."""
 
-from naiad.dataplane.faces.answers import AnalyzeAnswer, CompareAnswer, DetectAnswer, EmbedAnswer, FoundFace
+from naiad.dataplane.faces.answers import (
+    AnalyzeAnswer,
+    CompareAnswer,
+    DetectAnswer,
+    EmbedAnswer,
+    FoundFace,
+    OtherVectors,
+)
 from naiad.dataplane.faces.compare import ComparedSide
 from naiad.dataplane.faces.images import EncodedImage, ImageSource, RawPixels
 from naiad.dataplane.faces.models import Finder, ModelChoice
@@ -19,6 +26,7 @@ __all__ = [
     "FoundFace",
     "ImageSource",
     "ModelChoice",
+    "OtherVectors",
     "RawPixels",
     "StageTimes",
 ]

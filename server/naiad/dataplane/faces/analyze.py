@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from naiad.core.errors import InternalError
+from naiad.dataplane.faces.also import Shared, embed_versions, nothing_of
 from naiad.dataplane.faces.answers import AnalyzeAnswer
 from naiad.dataplane.faces.detect import find
 from naiad.dataplane.faces.embed import FoundFaces, check_landmarks, embed_rows
@@ -40,12 +41,15 @@ async def analyze(
     *,
     normalize: bool | None,
     choose: Choose | None,
+    others: Sequence[ModelHandle] = (),
 ) -> AnalyzeAnswer:
-    """Find faces and embed them; see `FacePlane.analyze`."""
+    """Find faces and embed them; see `FacePlane.analyze`. `others` embed the same faces."""
     workshop, times = detector.workshop, detector.times
     picture = await workshop.pool.run(partial(_decode, source, workshop.limits, times))
     with workshop.held.hold([picture]):
-        return await _analyze(detector, embedder, picture, finder, normalize=normalize, choose=choose)
+        return await _analyze(
+            detector, embedder, picture, finder, normalize=normalize, choose=choose, others=others
+        )
 
 
 async def _analyze(
@@ -56,16 +60,24 @@ async def _analyze(
     *,
     normalize: bool | None,
     choose: Choose | None,
+    others: Sequence[ModelHandle],
 ) -> AnalyzeAnswer:
     times = detector.times
     [found] = await find(detector, [picture], finder)
-    check_landmarks(embedder, detector.handle, found)
+    for handle in (embedder, *others):
+        check_landmarks(handle, detector.handle, found)
     chosen = await _chosen(choose, found)
     plan = FoundFaces(picture, found, chosen)
     embedder_times = StageTimes()
     embeddings = np.empty((0, 0), np.float32)
-    if len(chosen):
-        stage = detector._replace(handle=embedder, times=embedder_times)
+    also = tuple(map(nothing_of, others))
+    stage = detector._replace(handle=embedder, times=embedder_times)
+    if others and len(chosen):
+        make_plan = partial(FoundFaces, picture, found, chosen, Shared())
+        made, *rest = await embed_versions(stage, others, make_plan, normalize=normalize)
+        plan, embeddings = made.plan, made.vectors
+        also = tuple(each.other(each.plan.chosen) for each in rest)
+    elif len(chosen):
         embeddings = await embed_rows(stage, plan, normalize=normalize)
         embedder_times.finish()
     times.finish()
@@ -79,6 +91,8 @@ async def _analyze(
         embeddings=embeddings,
         times=times,
         embedder_times=embedder_times if len(plan.chosen) else None,
+        embedding_space=embedder.embedding_space,
+        also=also,
     )
 
 

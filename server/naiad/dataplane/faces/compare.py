@@ -38,7 +38,7 @@ class ComparedSide:
     """One of two faces: exactly one of a picture, an aligned crop and a vector (float32 `[d]`).
 
     `name` is what errors call it. `landmarks`, float32 `[5, 2]`, say where the face is in `image`; without
-    them the largest one is found.
+    them the largest one is found. `space` is the embedding space of `vector`, empty if that is unknown.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ComparedSide:
     crop: ImageSource | None = None
     vector: Floats | None = None
     landmarks: npt.NDArray[np.float32] | None = None
+    space: str = ""
 
     @property
     def is_searched(self) -> bool:
@@ -71,19 +72,22 @@ async def compare(
     for side in sides:
         _check_vector(side, embedder.handle)
     faces = await _faces(embedder, sides)
-    known = {side: FoundFace(side.vector) for side in sides if side.vector is not None}
+    known = {
+        side: FoundFace(side.vector, embedding_space=side.space) for side in sides if side.vector is not None
+    }
+    space = embedder.handle.embedding_space
     if faces:
         with embedder.workshop.held.hold(face.picture for face in faces):
             if detector is not None:
                 faces = await _found(detector, embedder.handle, faces, finder)
             vectors = await embed_rows(embedder, partial(_rows, faces=faces), normalize=None)
         for face, vector in zip(faces, vectors, strict=True):
-            known[face.side] = FoundFace(vector, face.detection)
+            known[face.side] = FoundFace(vector, face.detection, space)
     first, second = (known[side] for side in sides)
     similarity = _cosine(first.embedding, second.embedding)
     embedder.times.finish()
     times = embedder.times if detector is None else embedder.times.with_stage(detector.times)
-    return CompareAnswer(embedder.handle.key, similarity, first, second, times)
+    return CompareAnswer(embedder.handle.key, similarity, first, second, times, space)
 
 
 async def _faces(stage: Stage, sides: Sequence[ComparedSide]) -> list[_Face]:

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from naiad.config.settings.limits import MAX_FACES, MAX_HELD_BYTES
 from naiad.core.errors import ResourceExhaustedError
+from naiad.dataplane.faces.also import Shared, acquire_also, embed_versions
 from naiad.dataplane.faces.analyze import analyze
 from naiad.dataplane.faces.answers import DetectAnswer, EmbedAnswer
 from naiad.dataplane.faces.compare import compare
@@ -16,6 +19,7 @@ from naiad.dataplane.faces.embed import embed_rows, rows_of_crops, rows_of_landm
 from naiad.dataplane.faces.images import HeldPixels
 from naiad.dataplane.faces.inference import Stage, Workshop
 from naiad.dataplane.faces.models import Finder, ModelChoice, acquire
+from naiad.dataplane.faces.spaces import acquire_in_space, check_space, given_space
 from naiad.dataplane.faces.times import StageTimes
 from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
@@ -23,7 +27,6 @@ from naiad.vision.embedder import Embedder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from naiad.dataplane.decode_pool import DecodePool
@@ -103,6 +106,7 @@ class FacePlane:
         landmarks: Sequence[npt.NDArray[np.float32]],
         *,
         normalize: bool | None = None,
+        also: Sequence[int] = (),
         deadline_ns: int | None = None,
     ) -> EmbedAnswer:
         """Turn faces of one image into vectors.
@@ -113,6 +117,7 @@ class FacePlane:
             source: the image.
             landmarks: `[5, 2]` a face in pixels of the image; empty: the image is one aligned crop.
             normalize: whether vectors have length 1; None for the config's choice.
+            also: further versions that embed the same faces, each once.
             deadline_ns: on the monotonic clock.
         """
         self.check_count(len(landmarks), "faces")
@@ -120,7 +125,9 @@ class FacePlane:
         plan = partial(
             rows_of_landmarks, source=source, landmarks=landmarks, limits=self._workshop.limits, times=times
         )
-        return await self._embed(ModelChoice(name, version), plan, normalize, deadline_ns, times)
+        return await self._embed(
+            ModelChoice(name, version), plan, times, normalize=normalize, also=also, deadline_ns=deadline_ns
+        )
 
     async def embed_crops(
         self,
@@ -128,13 +135,14 @@ class FacePlane:
         crops: Sequence[ImageSource],
         *,
         normalize: bool | None = None,
+        also: Sequence[int] = (),
         deadline_ns: int | None = None,
     ) -> EmbedAnswer:
         """Turn several aligned crops, each of the model's input size, into vectors; arguments as `embed`."""
         self.check_count(len(crops), "crops")
         times = StageTimes()
         plan = partial(rows_of_crops, crops=crops, limits=self._workshop.limits, times=times)
-        return await self._embed(model, plan, normalize, deadline_ns, times)
+        return await self._embed(model, plan, times, normalize=normalize, also=also, deadline_ns=deadline_ns)
 
     async def embed_found(
         self,
@@ -143,10 +151,13 @@ class FacePlane:
         finder: Finder,
         *,
         normalize: bool | None = None,
+        also: Sequence[int] = (),
         deadline_ns: int | None = None,
     ) -> EmbedAnswer:
         """Find the faces of one image and turn each into a vector; arguments as `analyze`."""
-        answer = await self.analyze(source, finder, model, normalize=normalize, deadline_ns=deadline_ns)
+        answer = await self.analyze(
+            source, finder, model, normalize=normalize, also=also, deadline_ns=deadline_ns
+        )
         times = answer.embedder_times or StageTimes()
         times.decode_ns, answer.times.decode_ns = answer.times.decode_ns, 0
         whole_ns = answer.times.total_ns
@@ -159,7 +170,8 @@ class FacePlane:
             answer.image_height,
             answer.times,
         )
-        return EmbedAnswer(answer.embedder, answer.embeddings, times, found)
+        others = tuple(other.at(answer.rows) for other in answer.also)
+        return EmbedAnswer(answer.embedder, answer.embeddings, times, found, answer.embedding_space, others)
 
     async def analyze(
         self,
@@ -169,6 +181,8 @@ class FacePlane:
         *,
         normalize: bool | None = None,
         choose: Choose | None = None,
+        also: Sequence[int] = (),
+        on_embedders: Callable[[Sequence[ModelHandle]], None] | None = None,
         deadline_ns: int | None = None,
     ) -> AnalyzeAnswer:
         """Find the faces of one image and embed them, or some of them.
@@ -180,6 +194,9 @@ class FacePlane:
             normalize: whether vectors have length 1; None for the config's choice.
             choose: given the faces, the indices of those to embed, or an awaitable of them; called once, on
                 the event loop's thread, after the detection. None embeds all.
+            also: further versions of the embedder that embed the same faces, each once.
+            on_embedders: told before `choose` is asked who will embed: the version that answers, then the
+                others.
             deadline_ns: on the monotonic clock.
 
         Raises:
@@ -189,8 +206,19 @@ class FacePlane:
         with ExitStack() as handles:
             detector_handle = handles.enter_context(acquire(self._dataplane, finder.model, Detector))
             embedder_handle = handles.enter_context(acquire(self._dataplane, embedder, Embedder))
+            others = acquire_also(handles, self._dataplane, embedder_handle, also)
+            if on_embedders is not None:
+                on_embedders((embedder_handle, *others))
             stage = Stage(self._workshop, detector_handle, deadline_ns, times)
-            return await analyze(stage, embedder_handle, source, finder, normalize=normalize, choose=choose)
+            return await analyze(
+                stage,
+                embedder_handle,
+                source,
+                finder,
+                normalize=normalize,
+                choose=choose,
+                others=others,
+            )
 
     async def compare(
         self,
@@ -199,6 +227,7 @@ class FacePlane:
         finder: Finder,
         embedder: ModelChoice,
         *,
+        require_space: bool = False,
         deadline_ns: int | None = None,
     ) -> CompareAnswer:
         """Say how alike two faces are.
@@ -207,24 +236,39 @@ class FacePlane:
             first: one face.
             second: the other.
             finder: who finds a face in a picture that comes without landmarks; not asked for if none does.
-            embedder: who turns faces into vectors, or has made the given ones.
+            embedder: who turns faces into vectors, or has made the given ones. Where no version is named and
+                a given vector tells its space, the version that makes that space, if one is ready.
+            require_space: refuse given vectors that do not tell their embedding space.
             deadline_ns: on the monotonic clock.
 
         Raises:
-            InvalidArgumentError: also if a side has no face, which it names, or a vector does not suit.
+            InvalidArgumentError: also if a side has no face, which it names, or a vector does not suit, or is
+                of another embedding space.
         """
         times = StageTimes()
+        sides = first, second
+        space = given_space(sides, is_required=require_space)
         with ExitStack() as handles:
-            embedder_handle = handles.enter_context(acquire(self._dataplane, embedder, Embedder))
+            embedder_handle = acquire_in_space(handles, self._dataplane, embedder, space)
+            check_space(self._dataplane, sides, embedder_handle, is_required=require_space)
             stage, detector = Stage(self._workshop, embedder_handle, deadline_ns, times), None
             if first.is_searched or second.is_searched:
                 detector_handle = handles.enter_context(acquire(self._dataplane, finder.model, Detector))
                 detector = stage._replace(handle=detector_handle, times=StageTimes())
-            return await compare(detector, stage, (first, second), finder)
+            return await compare(detector, stage, sides, finder)
 
     def acquire(self, model: ModelChoice, kind: type[Detector | Embedder]) -> ModelHandle:
         """A handle on the version that would answer now; what it raises, `detect` or `embed` would raise."""
         return acquire(self._dataplane, model, kind)
+
+    def check_also(self, handle: ModelHandle, versions: Sequence[int]) -> None:
+        """See that further versions of the model on `handle` may be asked for, and are ready.
+
+        Raises:
+            NaiadError: what `embed` would raise with them.
+        """
+        with ExitStack() as handles:
+            acquire_also(handles, self._dataplane, handle, versions)
 
     @property
     def pool(self) -> DecodePool:
@@ -246,13 +290,28 @@ class FacePlane:
     async def _embed(
         self,
         model: ModelChoice,
-        plan: Callable[[Embedder], list[Row]],
-        normalize: bool | None,
-        deadline_ns: int | None,
+        plan: Callable[..., list[Row]],
         times: StageTimes,
+        *,
+        normalize: bool | None,
+        also: Sequence[int],
+        deadline_ns: int | None,
     ) -> EmbedAnswer:
-        with acquire(self._dataplane, model, Embedder) as handle:
+        """One row of `plan(embedder)` a vector; it also takes what several embedders share, as `shared`."""
+        with ExitStack() as handles:
+            handle = handles.enter_context(acquire(self._dataplane, model, Embedder))
+            others = acquire_also(handles, self._dataplane, handle, also)
             stage = Stage(self._workshop, handle, deadline_ns, times)
-            vectors = await embed_rows(stage, plan, normalize=normalize)
-            times.finish()
-            return EmbedAnswer(handle.key, vectors, times)
+            if not others:
+                vectors = await embed_rows(stage, plan, normalize=normalize)
+                times.finish()
+                return EmbedAnswer(handle.key, vectors, times, embedding_space=handle.embedding_space)
+            shared = partial(plan, shared=Shared())
+            made, *rest = await embed_versions(stage, others, lambda: shared, normalize=normalize)
+            return EmbedAnswer(
+                handle.key,
+                made.vectors,
+                times,
+                embedding_space=handle.embedding_space,
+                also=tuple(each.other(np.arange(len(each.vectors))) for each in rest),
+            )

@@ -31,9 +31,10 @@ MANY = 200
 class _Made:
     """What has become of one frame's chosen faces; `found` waits for what all of its faces have."""
 
-    __slots__ = ("choice", "found", "is_ready", "vectors")
+    __slots__ = ("also", "choice", "found", "is_ready", "vectors")
 
     def __init__(self) -> None:
+        self.also: Sequence[tuple[Floats | None, ...]] = ()
         self.choice: Choice | None = None
         self.vectors: Sequence[Floats | None] | Floats | None = None
         self.found: asyncio.Future[Found] | None = None
@@ -77,17 +78,26 @@ class TrackLine:
         """
         return await self._pass(number, detections, lambda ids: ids)
 
-    async def choose(self, number: int, frame_id: int, detections: Detections) -> Choice:
-        """The same, and which of the faces are to be embedded."""
-        return await self._pass(number, detections, partial(self._choose, number, frame_id, detections))
+    async def choose(self, number: int, frame_id: int, detections: Detections, space: str = "") -> Choice:
+        """The same, and which of the faces are to be embedded, in what space."""
+        return await self._pass(
+            number, detections, partial(self._choose, number, frame_id, detections, space)
+        )
 
-    async def absorb(self, number: int, vectors: Sequence[Floats | None] | Floats) -> Found:
+    async def absorb(
+        self,
+        number: int,
+        vectors: Sequence[Floats | None] | Floats,
+        also: Sequence[tuple[Floats | None, ...]] = (),
+    ) -> Found:
         """What each face of the frame has, once the frames before have theirs.
 
-        `vectors` are those of the chosen faces, None of one that could not be embedded.
+        `vectors` are those of the chosen faces, None of one that could not be embedded; `also` what further
+        embedders made of them.
         """
         made = self._made[number]
         made.vectors = vectors
+        made.also = also
         made.is_ready = True
         found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         made.found = found
@@ -127,12 +137,14 @@ class TrackLine:
         load_solver()
         return self.tracker.update(detections, frame=number)
 
-    def _choose(self, number: int, frame_id: int, detections: Detections, ids: Ids) -> Choice:
+    def _choose(self, number: int, frame_id: int, detections: Detections, space: str, ids: Ids) -> Choice:
         assert self.embeddings is not None
         made = self._made.get(number)
         if made is None:  # it has ended meanwhile, and nothing would come of what is chosen
             raise CancelledError(f"frame {frame_id} ended while its faces were tracked")
-        made.choice = self.embeddings.choose(ids, detections, frame_id=frame_id, live=self.tracker.ids)
+        made.choice = self.embeddings.choose(
+            ids, detections, frame_id=frame_id, live=self.tracker.ids, space=space
+        )
         return made.choice
 
     def _advance(self) -> None:
@@ -144,6 +156,6 @@ class TrackLine:
             if made.choice is None:
                 continue
             assert self.embeddings is not None
-            found = self.embeddings.absorb(made.choice, made.vectors)
+            found = self.embeddings.absorb(made.choice, made.vectors, made.also)
             if made.found is not None and not made.found.done():
                 made.found.set_result(found)

@@ -109,6 +109,7 @@ def open_remote_version(
         notes=(*_notes(engine, remote), *warmup.warnings, *warmup.skipped),
         layout=layout,
         warmup=warmup,
+        weights=remote.weights,
     )
 
 

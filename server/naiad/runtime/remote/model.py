@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
+from naiad.config.message_view import WEIGHTS
 from naiad.core.datatypes import DataType
 from naiad.core.errors import InternalError, NotFoundError, UnavailableError
 from naiad.core.tensors import TensorSpec
@@ -41,6 +42,12 @@ class RemoteModel:
     def has_sequences(self) -> bool:
         """Whether its requests belong to sequences."""
         return bool(self.message.HasField("sequence_batching"))
+
+    @property
+    def weights(self) -> str:
+        """The digest of what it computes with, where the server tells that; else empty."""
+        parameters = self.message.parameters
+        return str(parameters[WEIGHTS].string_value) if WEIGHTS in parameters else ""
 
     @property
     def is_decoupled(self) -> bool:

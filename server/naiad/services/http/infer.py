@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError, UnsupportedError
+from naiad.services.callers import caller_of
 from naiad.services.forwarding import forwarded
 from naiad.services.http import compression
 from naiad.services.http.infer_answer import is_heavy, write_answer
@@ -44,6 +45,7 @@ async def model_infer(call: Call) -> Reply:
         headers=dict(call.header_texts()) if call.triton.wants_headers else _NO_HEADERS,
         forwarded=_forwarded(call),
         front_end=FrontEnd.HTTP,
+        caller=caller_of(call.header_texts()),
     )
     return await _write(call, answer, parsed.is_binary)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from tritonclient.grpc import service_pb2 as pb
 
+    from naiad.lifecycle.caller import Caller
     from naiad.services.answer import InferAnswer
     from naiad.services.calls import Calls
     from naiad.services.contents import Content
@@ -121,6 +122,7 @@ class Triton(Protocol):
         headers: Mapping[str, str],
         forwarded: Mapping[str, str] | None,
         front_end: FrontEnd,
+        caller: Caller,
     ) -> InferAnswer:
         """Run one request; `data[i]` is what input i holds, None when it lies in shared memory."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.datatypes import DataType
 from naiad.core.tensors import InferRequest
+from naiad.services.callers import KEY_PARAMETER
 from naiad.services.explain import EXPLAIN
 from naiad.services.shared_memory.parameters import BYTE_SIZE, OFFSET, REGION, parse_shm_parameters
 from naiad.services.wire.reply import ReplyFrame, check_size
@@ -33,6 +35,9 @@ Value = TypeVar("Value")
 
 MAX_PLANS = 1_024
 """Plans that are kept; the oldest goes when another one comes."""
+
+MAX_VERSIONS = 4
+"""Versions of a model that one head has plans for: those of an experiment answer in turns."""
 
 MAX_FRAMES = 16
 """Frames of answers that a plan keeps: a graph may give another shape each time."""
@@ -68,6 +73,7 @@ class InferPlan:
         "config",
         "is_heavy",
         "model_name",
+        "others",
         "shared_outputs",
         "version",
     )
@@ -103,6 +109,25 @@ class InferPlan:
         self.is_heavy = any(place.byte_size > MAX_SHARED_BYTES for place in shared)
         self._datatypes = {output.name: output.datatype for output in config.outputs}
         self._frames: dict[tuple[object, ...], ReplyFrame] = {}
+        self.others: tuple[InferPlan, ...] = ()
+        """What was found out about the same head with the configs of other versions, newest first."""
+
+    def for_config(self, config: ModelConfig) -> InferPlan | None:
+        """The plan for the version that answers: in an experiment it may be another one each time.
+
+        A version that takes and gives the same needs no request of its own to learn from.
+        """
+        if config is self.config:
+            return self
+        for plan in self.others:
+            if plan.config is config:
+                return plan
+        if not _is_alike(config, self.config):
+            return None
+        alike = copy(self)
+        alike.config, alike.others = config, ()  # frames are kept by version
+        self.others = (alike, *self.others)[: MAX_VERSIONS - 1]
+        return alike
 
     def lease(self, regions: SharedMemory, *, defers: bool) -> SharedTensors | None:
         """The shared memory of the next request.
@@ -250,7 +275,11 @@ class InferPlans:
         """
         scanned = scan(data) if _is_plain(message, request, config) else None
         if scanned is not None:
-            _keep(self._plans, scanned.head, InferPlan(message, request, version, config), MAX_PLANS)
+            plan, known = InferPlan(message, request, version, config), self._plans.get(scanned.head)
+            if known is not None:
+                others = [other for other in (known, *known.others) if other.config is not config]
+                plan.others, known.others = tuple(others[: MAX_VERSIONS - 1]), ()
+            _keep(self._plans, scanned.head, plan, MAX_PLANS)
 
 
 def _is_plain(message: pb.ModelInferRequest, request: InferRequest, config: ModelConfig) -> bool:
@@ -258,9 +287,20 @@ def _is_plain(message: pb.ModelInferRequest, request: InferRequest, config: Mode
     return (
         not request.sequence_id
         and EXPLAIN not in message.parameters
+        and KEY_PARAMETER not in message.parameters  # another key each time would be another kind each time
         and all(map(_is_plain_tensor, (*message.inputs, *message.outputs)))
         and all(array.size and not array.dtype.hasobject for array in request.inputs.values())
         and all(output.datatype is not DataType.BYTES for output in config.outputs)
+    )
+
+
+def _is_alike(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether the same requests pass the checks of both, and are answered in the same form."""
+    return (
+        one.max_batch_size == other.max_batch_size
+        and one.inputs == other.inputs
+        and one.outputs == other.outputs
+        and one.name == other.name
     )
 
 

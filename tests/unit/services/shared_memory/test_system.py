@@ -44,7 +44,9 @@ def setup(tmp_path: Path) -> Setup:
 
 def open_descriptors() -> set[tuple[str, str]]:
     """Descriptors and what they stand for, to be compared as sets: another test's may be closed meanwhile."""
-    return {(path.name, str(path.readlink())) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    return {
+        (path.name, str(path.readlink())) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
+    }
 
 
 @pytest.mark.parametrize("key", ["obj", "/obj", "//obj", "///obj"])

@@ -417,18 +417,22 @@ class ModelVersion(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    EMBEDDING_SPACE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """The version's folder name, a decimal number."""
+    embedding_space: _builtins.str
+    """Of an embedder: the space of its vectors, as in Embedding.space."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str = ...,
+        embedding_space: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_space", b"embedding_space", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -589,20 +593,61 @@ class Embedding(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    """Vectors may be compared if this is the same: 32 hexadecimal digits, a hash over the model's weights and over
+    what is done to a face before it meets them. Equal on all replicas, another for other weights. It begins with
+    "unverified:" where the server that runs the model does not tell its weights; empty means unknown.
+    """
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
         self,
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        space: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class VersionEmbeddings(_message.Message):
+    """What one more version of the embedder made of the same faces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___ModelVersion: ...
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """One for each of EmbedResponse.embeddings, or of AnalyzeResponse.faces; without values where the face has none."""
+
+    @_builtins.property
+    def timing(self) -> Global___Timing:
+        """Its total is of this version alone; absent if nothing was embedded."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelVersion | None = ...,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        timing: Global___Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "timing", b"timing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionEmbeddings: _TypeAlias = VersionEmbeddings  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
@@ -618,6 +663,7 @@ class EmbedRequest(_message.Message):
     FINDER_FIELD_NUMBER: _builtins.int
     CROPS_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
+    ALSO_VERSIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The embedder's name in the model repository; empty if the server has just one embedder."""
     model_version: _builtins.str
@@ -640,6 +686,12 @@ class EmbedRequest(_message.Message):
     def crops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
         """Several aligned crops, in place of `image`, `faces` and `finder`."""
 
+    @_builtins.property
+    def also_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further versions of the same model that embed the same faces: at most 4 folders' numbers, each once. The one
+        that answers may be among them.
+        """
+
     def __init__(
         self,
         *,
@@ -651,10 +703,11 @@ class EmbedRequest(_message.Message):
         finder: Global___FaceFinder | None = ...,
         crops: _abc.Iterable[Global___Image] | None = ...,
         normalize: _builtins.bool | None = ...,
+        also_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "finder", b"finder", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "crops", b"crops", "faces", b"faces", "finder", b"finder", "id", b"id", "image", b"image", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "also_versions", b"also_versions", "crops", b"crops", "faces", b"faces", "finder", b"finder", "id", b"id", "image", b"image", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
@@ -675,6 +728,7 @@ class EmbedResponse(_message.Message):
     FACES_FIELD_NUMBER: _builtins.int
     DETECTOR_FIELD_NUMBER: _builtins.int
     DETECTOR_TIMING_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     @_builtins.property
     def model(self) -> Global___ModelVersion: ...
@@ -692,6 +746,10 @@ class EmbedResponse(_message.Message):
 
     @_builtins.property
     def detector_timing(self) -> Global___Timing: ...
+    @_builtins.property
+    def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionEmbeddings]:
+        """One for each of `also_versions`, in their order."""
+
     def __init__(
         self,
         *,
@@ -702,10 +760,11 @@ class EmbedResponse(_message.Message):
         faces: _abc.Iterable[Global___Face] | None = ...,
         detector: Global___ModelVersion | None = ...,
         detector_timing: Global___Timing | None = ...,
+        also: _abc.Iterable[Global___VersionEmbeddings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "detector_timing", b"detector_timing", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "detector_timing", b"detector_timing", "embeddings", b"embeddings", "faces", b"faces", "id", b"id", "model", b"model", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "detector", b"detector", "detector_timing", b"detector_timing", "embeddings", b"embeddings", "faces", b"faces", "id", b"id", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -723,6 +782,7 @@ class AnalyzeRequest(_message.Message):
     EMBEDDER_VERSION_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    ALSO_VERSIONS_FIELD_NUMBER: _builtins.int
     embedder_name: _builtins.str
     """The embedder's name in the model repository; empty if the server has just one embedder."""
     embedder_version: _builtins.str
@@ -735,6 +795,10 @@ class AnalyzeRequest(_message.Message):
     def image(self) -> Global___Image: ...
     @_builtins.property
     def finder(self) -> Global___FaceFinder: ...
+    @_builtins.property
+    def also_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further versions of the embedder, as in EmbedRequest."""
+
     def __init__(
         self,
         *,
@@ -744,10 +808,11 @@ class AnalyzeRequest(_message.Message):
         embedder_version: _builtins.str = ...,
         normalize: _builtins.bool | None = ...,
         id: _builtins.str = ...,
+        also_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "finder", b"finder", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "id", b"id", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "also_versions", b"also_versions", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "id", b"id", "image", b"image", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
@@ -771,6 +836,7 @@ class AnalyzeResponse(_message.Message):
     EMBEDDER_TIMING_FIELD_NUMBER: _builtins.int
     EMBEDDED_FIELD_NUMBER: _builtins.int
     REUSED_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     image_width: _builtins.int
     """Size of the upright picture."""
@@ -792,6 +858,10 @@ class AnalyzeResponse(_message.Message):
     def embedder_timing(self) -> Global___Timing:
         """Of the embedder; absent if nothing was embedded."""
 
+    @_builtins.property
+    def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionEmbeddings]:
+        """One for each of `also_versions`, in their order."""
+
     def __init__(
         self,
         *,
@@ -805,10 +875,11 @@ class AnalyzeResponse(_message.Message):
         embedder_timing: Global___Timing | None = ...,
         embedded: _builtins.int = ...,
         reused: _builtins.int = ...,
+        also: _abc.Iterable[Global___VersionEmbeddings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "embedder", b"embedder", "embedder_timing", b"embedder_timing", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "embedded", b"embedded", "embedder", b"embedder", "embedder_timing", b"embedder_timing", "faces", b"faces", "id", b"id", "image_height", b"image_height", "image_width", b"image_width", "reused", b"reused", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "detector", b"detector", "embedded", b"embedded", "embedder", b"embedder", "embedder_timing", b"embedder_timing", "faces", b"faces", "id", b"id", "image_height", b"image_height", "image_width", b"image_width", "reused", b"reused", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -836,7 +907,7 @@ class ComparedFace(_message.Message):
 
     @_builtins.property
     def embedding(self) -> Global___Embedding:
-        """A vector that the same embedder has made."""
+        """A vector that the same embedder has made. One of another space is refused."""
 
     @_builtins.property
     def landmarks(self) -> Global___FaceLandmarks:
@@ -872,12 +943,17 @@ class CompareRequest(_message.Message):
     EMBEDDER_NAME_FIELD_NUMBER: _builtins.int
     EMBEDDER_VERSION_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    REQUIRE_EMBEDDING_SPACE_FIELD_NUMBER: _builtins.int
     embedder_name: _builtins.str
     """The embedder's name in the model repository; empty if the server has just one embedder."""
     embedder_version: _builtins.str
-    """A version folder's number; empty lets the server choose."""
+    """A version folder's number; empty lets the server choose: with a vector of known space the version that
+    makes it, if that is ready.
+    """
     id: _builtins.str
     """Echoed in the response."""
+    require_embedding_space: _builtins.bool
+    """Refuse vectors that do not tell their space. Else they are taken for the embedder's."""
     @_builtins.property
     def first(self) -> Global___ComparedFace: ...
     @_builtins.property
@@ -893,10 +969,11 @@ class CompareRequest(_message.Message):
         embedder_name: _builtins.str = ...,
         embedder_version: _builtins.str = ...,
         id: _builtins.str = ...,
+        require_embedding_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finder", b"finder", "first", b"first", "second", b"second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "first", b"first", "id", b"id", "second", b"second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "first", b"first", "id", b"id", "require_embedding_space", b"require_embedding_space", "second", b"second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1401,12 +1478,17 @@ class StreamEmbedOptions(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
     CONTRACT_FIELD_NUMBER: _builtins.int
+    ALSO_VERSIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     normalize: _builtins.bool
     """Whether vectors are scaled to length 1; the config's choice if absent."""
     @_builtins.property
     def contract(self) -> Global___StreamContract: ...
+    @_builtins.property
+    def also_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further versions of the same model, as in EmbedRequest."""
+
     def __init__(
         self,
         *,
@@ -1414,10 +1496,11 @@ class StreamEmbedOptions(_message.Message):
         model_version: _builtins.str = ...,
         normalize: _builtins.bool | None = ...,
         contract: Global___StreamContract | None = ...,
+        also_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "also_versions", b"also_versions", "contract", b"contract", "model_name", b"model_name", "model_version", b"model_version", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
@@ -1518,6 +1601,7 @@ class StreamAnalyzeOptions(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
     EMBED_WHEN_FIELD_NUMBER: _builtins.int
+    ALSO_VERSIONS_FIELD_NUMBER: _builtins.int
     embedder_name: _builtins.str
     """The embedder's name in the model repository; empty if the server has just one embedder."""
     embedder_version: _builtins.str
@@ -1531,6 +1615,10 @@ class StreamAnalyzeOptions(_message.Message):
     def contract(self) -> Global___StreamContract: ...
     @_builtins.property
     def tracks(self) -> Global___TrackOptions: ...
+    @_builtins.property
+    def also_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further versions of the embedder, as in EmbedRequest."""
+
     def __init__(
         self,
         *,
@@ -1541,10 +1629,11 @@ class StreamAnalyzeOptions(_message.Message):
         contract: Global___StreamContract | None = ...,
         tracks: Global___TrackOptions | None = ...,
         embed_when: Global___EmbedWhen.ValueType = ...,
+        also_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "finder", b"finder", "normalize", b"normalize", "tracks", b"tracks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "contract", b"contract", "embed_when", b"embed_when", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "normalize", b"normalize", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "also_versions", b"also_versions", "contract", b"contract", "embed_when", b"embed_when", "embedder_name", b"embedder_name", "embedder_version", b"embedder_version", "finder", b"finder", "normalize", b"normalize", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Experiments: which version answers whom, what is learnt about each, and what follows from it."""

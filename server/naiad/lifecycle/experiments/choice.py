@@ -1,0 +1,56 @@
+"""Which version a caller gets: by its sequence, its stream, its key, or a draw."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from naiad.lifecycle.caller import MAX_PINS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from naiad.lifecycle.caller import Caller, SequenceStep
+    from naiad.lifecycle.experiments.assignment import Routes
+
+MAX_SEQUENCES = 100_000
+"""Sequences whose version is remembered; beyond that the oldest is chosen for by its key."""
+
+
+class Choice:
+    """The versions that streams and sequences were given, over the routes of the moment.
+
+    What has been given is kept for as long as that version serves, whatever the weights become: a stream or a
+    sequence does not change its version midway.
+    """
+
+    def __init__(self, model: str, routes: Routes, ready: Collection[int]) -> None:
+        self.routes = routes
+        self.ready = ready
+        self._model = model
+        self._sequences: OrderedDict[int | str, int] = OrderedDict()
+
+    def choose(self, caller: Caller) -> int | None:
+        """The version for a caller; None if no version of the experiment serves."""
+        if caller.sequence is not None:
+            return self._of_sequence(caller, caller.sequence)
+        if caller.pins is None:
+            return self.routes.choose(caller.key)
+        pinned = caller.pins.get(self._model)
+        if pinned in self.ready:
+            return pinned
+        chosen = self.routes.choose(caller.key)
+        if chosen is not None and len(caller.pins) < MAX_PINS:
+            caller.pins[self._model] = chosen
+        return chosen
+
+    def _of_sequence(self, caller: Caller, step: SequenceStep) -> int | None:
+        given = None if step.starts else self._sequences.get(step.id)
+        chosen = given if given in self.ready else self.routes.choose(caller.key)
+        if step.ends:
+            self._sequences.pop(step.id, None)
+        elif chosen is not None and chosen != given:
+            self._sequences[step.id] = chosen
+            while len(self._sequences) > MAX_SEQUENCES:
+                self._sequences.popitem(last=False)
+        return chosen
