@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 # How long an example takes says nothing on a machine that does other things too.
 hypothesis.settings.register_profile(
@@ -15,6 +20,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("naiad")
 
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests live to the end: the collector looks at them neither while they are made nor after."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)  # pytest's own order, by fixtures, holds among the slow and among the others

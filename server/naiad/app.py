@@ -41,7 +41,8 @@ from naiad.scheduling.rate_limiter import RateLimiter
 from naiad.services.calls import Calls
 from naiad.services.grpc_settings import GrpcSettings
 from naiad.services.http import HttpServer, HttpSettings
-from naiad.services.metrics import ManagerView, MetricsServer, statistics_factory
+from naiad.services.metrics import MetricsServer, statistics_factory
+from naiad.services.metrics_view import ManagerView
 from naiad.services.server import GrpcServer, check_port_free
 from naiad.services.shared_memory.regions import Regions
 from naiad.services.triton import TritonService
@@ -310,7 +311,7 @@ class NaiadServer:
         server = MetricsServer(
             config.metrics_address,
             config.metrics_port,
-            view=ManagerView(self.manager, rooms),
+            view=ManagerView(self.manager, rooms, self.experiments),
             settings=settings,
         )
         self.metrics_port = await server.start()

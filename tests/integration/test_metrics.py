@@ -29,7 +29,8 @@ from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.threads import CpuBudget
 from naiad.services import metrics
 from naiad.services.http import HttpSettings
-from naiad.services.metrics import ManagerView, MetricsServer, statistics_factory
+from naiad.services.metrics import MetricsServer, statistics_factory
+from naiad.services.metrics_view import ManagerView
 from naiad.telemetry.metrics import MetricsSettings, metrics_settings
 
 if TYPE_CHECKING:

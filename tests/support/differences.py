@@ -72,6 +72,30 @@ DIFFERENCES: tuple[Difference, ...] = (
         "it is being copied",
     ),
     Difference(
+        "a folder that changes, in mode poll",
+        "loaded as it is at the look",
+        "loaded when two looks `--repository-quiet-secs` apart found the same",
+        "half a copy fails to load, or worse, loads",
+    ),
+    Difference(
+        "`ServerReady` while a new version loads or after it failed, in mode poll",
+        "false",
+        "true as long as every model that served does; `--ready-while-loading=false` does as Triton",
+        "a broken new folder must not take a server that serves out of service",
+    ),
+    Difference(
+        "a new version with other inputs or outputs than the one that serves",
+        "takes its place",
+        "refused unless [allowed](model-control.md#what-a-new-version-must-hold-to)",
+        "requests that name no version would fail from then on",
+    ),
+    Difference(
+        "a version that answers the warm-up with NaN where the one that serves did not",
+        "takes its place",
+        "refused unless allowed",
+        "it is broken in a way that no load shows",
+    ),
+    Difference(
         "`lost+found`, and hidden folders without a config or a version",
         "models that do not load: the server does not start",
         "passed over",

@@ -50,6 +50,49 @@ def photo(
 
 
 @demo.command()
+def photos(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write them into.", show_default=False)
+    ],
+    count: Annotated[int, typer.Option(metavar="COUNT", min=1, max=57, help="How many.")] = 24,
+) -> None:
+    """Write photos of 640x480 into DIR, all with the same face at different places and sizes.
+
+    Both versions of the demo's detector find it in each of them.
+    """
+    # Imported here, as above.
+    from naiad.demo.media import near_frames  # noqa: PLC0415
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for index, jpeg in enumerate(near_frames(count)):
+            (directory / f"photo-{index:02d}.jpg").write_bytes(jpeg)
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot write into {directory}: {error.strerror}") from None
+    typer.echo(f"wrote {count} photos into {directory}")
+
+
+@demo.command()
+def version(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="The version folder to write; not there yet.", show_default=False),
+    ],
+    bits: Annotated[int, typer.Option(metavar="BITS", min=2, max=16, help="Bits of each weight.")] = 8,
+) -> None:
+    """Write the demo's detector with its weights rounded, as a further version to try an experiment on.
+
+    With 8 bits it finds the same faces, with 4 bits it loses most of them. Write FOLDER outside of the model
+    repository and move it there: a move is seen whole.
+    """
+    # Imported here, as above.
+    from naiad.demo.versions import build_version  # noqa: PLC0415
+
+    path = build_version(folder, bits)
+    typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+
+
+@demo.command()
 def run(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where pictures, models and the server's log go.")

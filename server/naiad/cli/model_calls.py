@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,13 +9,11 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from naiad.core.errors import InternalError, InvalidArgumentError, UnavailableError
+from naiad.cli.server_calls import ANSWER_S, metadata_of, open_channel, reasons
+from naiad.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-_ANSWER_S = 10.0  # for what the server knows at once; a load takes as long as it takes
-_UNCONNECTED = ("failed to connect", "connections to all backends failing", "dns resolution failed")
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +40,8 @@ class ModelCalls:
             InvalidArgumentError: a header is not so.
         """
         self._address = address
-        self._metadata = [_header(text) for text in headers]
-        # What is asked is the server at this address; a reason may be as long as the server makes it.
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(address, options=options)
+        self._metadata = metadata_of(headers)
+        self._channel = open_channel(address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -62,9 +57,9 @@ class ModelCalls:
             InvalidArgumentError: a name is not in it.
             UnavailableError: no server answers.
         """
-        with self._reasons():
+        with reasons(self._address):
             answer = self._stub.RepositoryIndex(
-                pb.RepositoryIndexRequest(), timeout=_ANSWER_S, metadata=self._metadata
+                pb.RepositoryIndexRequest(), timeout=ANSWER_S, metadata=self._metadata
             )
         lines = [
             Line(each.name, int(each.version) if each.version else None, each.state, each.reason)
@@ -82,13 +77,13 @@ class ModelCalls:
         """The `ModelConfig` message of the version that answers; None if none does."""
         try:
             request = pb.ModelConfigRequest(name=name)
-            return self._stub.ModelConfig(request, timeout=_ANSWER_S, metadata=self._metadata).config
+            return self._stub.ModelConfig(request, timeout=ANSWER_S, metadata=self._metadata).config
         except grpc.RpcError:
             return None
 
     def load(self, name: str) -> None:
         """Load a model, or load it anew; raises as `unload`, with the reason why it does not load."""
-        with self._reasons():
+        with reasons(self._address):
             self._stub.RepositoryModelLoad(
                 pb.RepositoryModelLoadRequest(model_name=name), metadata=self._metadata
             )
@@ -106,26 +101,5 @@ class ModelCalls:
         """
         request = pb.RepositoryModelUnloadRequest(model_name=name)
         request.parameters["unload_dependents"].bool_param = dependents
-        with self._reasons():
-            self._stub.RepositoryModelUnload(request, timeout=_ANSWER_S, metadata=self._metadata)
-
-    @contextmanager
-    def _reasons(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            reason = (error.details() or error.code().name).strip()
-            if error.code() is grpc.StatusCode.UNAVAILABLE and any(
-                words in reason.lower() for words in _UNCONNECTED
-            ):
-                raise UnavailableError(
-                    f"no server answers at {self._address} ({reason}): name another one with --address"
-                ) from None
-            raise InternalError(reason) from None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise InvalidArgumentError(f"--header={text} should be NAME=VALUE")
-    return name.lower(), value
+        with reasons(self._address):
+            self._stub.RepositoryModelUnload(request, timeout=ANSWER_S, metadata=self._metadata)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naiad.cli.client_side import complain, say
-from naiad.core.errors import InternalError
+from naiad.core.errors import InternalError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ def _each(
             try:
                 with _spinner(f"{doing} {name}"):
                     lines = one(calls, name)
-            except InternalError as error:
+            except (InternalError, NotFoundError) as error:
                 failed = True
                 told.append({"name": name, "ok": False, "reason": error.message})
                 if not json:

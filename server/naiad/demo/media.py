@@ -27,6 +27,8 @@ _FACE = (223.0, 118.0)
 """Centre of the face in the photo, in pixels (x, y)."""
 _NEAREST, _FARTHEST = 1.6, 0.2
 """Zoom, frame pixels a photo pixel. The face is 83 pixels wide in the photo, so 17 when it is farthest."""
+_NEAR = 28
+"""So many frames before and after the nearest one the face is 60 pixels wide and more."""
 _QUALITY = 90
 
 
@@ -56,6 +58,17 @@ def video_frames(count: int) -> Iterator[bytes]:
     bgr = np.ascontiguousarray(photo()[:, :, ::-1])
     for index in range(count):
         yield _encode(_frame(bgr, index))
+
+
+def near_frames(count: int) -> Iterator[bytes]:
+    """Frames of the video, spread evenly over those in which the face is large, as JPEG files.
+
+    Args:
+        count: how many, at least 1; each differs from the others up to 57 of them.
+    """
+    bgr = np.ascontiguousarray(photo()[:, :, ::-1])
+    for index in np.linspace(-_NEAR, _NEAR, count).round().astype(int):
+        yield _encode(_frame(bgr, int(index) % PERIOD))
 
 
 def _frame(bgr: Picture, index: int) -> Picture:

@@ -36,7 +36,7 @@ class Caller:
     stream has been given, by model; None for what is no stream.
     """
 
-    __slots__ = ("is_named", "key", "pins", "sequence", "versions")
+    __slots__ = ("holds_on", "is_named", "is_withdrawn", "key", "pins", "sequence", "versions")
 
     def __init__(
         self,
@@ -52,6 +52,10 @@ class Caller:
         self.versions = versions
         self.pins = pins
         self.sequence = sequence
+        self.holds_on = False
+        """Of a stream that can be asked to come anew: it would rather end than change its version."""
+        self.is_withdrawn = False
+        """Of such a stream: a version that it was given has been rolled back since."""
 
     def version_of(self, model: str) -> int | None:
         """The version that the call's metadata names for a model; None leaves the choice to the server."""
@@ -75,6 +79,9 @@ class Caller:
 
 NOBODY = Caller()
 """Who says nothing about itself."""
+
+ONLOOKER = Caller()
+"""Who asks about a model and sends it nothing: it is shown the baseline, the same each time."""
 
 CALLER: ContextVar[Caller] = ContextVar("naiad_caller", default=NOBODY)
 """Who asks, in the tasks that work on a call. Read where a model has an experiment, and nowhere else."""

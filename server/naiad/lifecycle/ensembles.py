@@ -17,6 +17,7 @@ from naiad.config.ensemble_config import LATEST_VERSION
 from naiad.core.errors import InvalidArgumentError, NaiadError
 from naiad.core.tensors import ModelKey
 from naiad.lifecycle.control import titled
+from naiad.lifecycle.registry import standing_version
 from naiad.lifecycle.states import ReadyState
 from naiad.lifecycle.version import ModelVersion
 from naiad.scheduling.ensemble.scheduler import EnsembleScheduler
@@ -191,7 +192,7 @@ class Ensembles:
         """
         assert version.config.ensemble is not None
         chosen = [
-            _choice(_ready_versions(self._models.get(step.model_name)), step.model_version)
+            _choice(self._models.get(step.model_name), step.model_version)
             for step in version.config.ensemble.steps
         ]
         extent = extent_over(each.extent for each in chosen if each is not None)
@@ -239,7 +240,7 @@ class Ensembles:
         ready = _ready_versions(model)
         if not ready:
             raise CompositionError(f"{depends} {_why_none(model)}")
-        chosen = _choice(ready, version)
+        chosen = _choice(model, version)
         if chosen is None:
             raise CompositionError(f"{depends} whose required version {version} is not loaded.")
         return chosen
@@ -293,11 +294,10 @@ def _ready_versions(model: Model | None) -> dict[int, ServingVersion]:
     }
 
 
-def _choice(ready: Mapping[int, ServingVersion], version: int) -> ServingVersion | None:
-    """The version that a step gets, if it is there."""
-    if version == LATEST_VERSION:
-        return ready[max(ready)] if ready else None
-    return ready.get(version)
+def _choice(model: Model | None, version: int) -> ServingVersion | None:
+    """The version of a model that a step gets, if it is there."""
+    ready = _ready_versions(model)
+    return standing_version(model, ready) if version == LATEST_VERSION else ready.get(version)
 
 
 def _ensemble_versions(model: Model) -> dict[int, ServingVersion]:

@@ -142,6 +142,8 @@ class ModelManager(ModelRegistry):
             experiments=experiments,
         )
         self._experiments = experiments
+        if experiments is not None:
+            experiments.on_change = self._follow_decision
         self._poller = Poller(self.poll, poll_secs, quiet_s=quiet_secs, watch=watch, clock=clock)
         self._sources: set[Source] = set()
 
@@ -475,8 +477,8 @@ class ModelManager(ModelRegistry):
 
     def _tell(self) -> None:
         if not self._works.stopping:
-            self._ensembles.refresh()
             self._follow_versions()
+            self._ensembles.refresh()
         if self.on_state is not None:
             self.on_state()
 
@@ -490,6 +492,11 @@ class ModelManager(ModelRegistry):
                 self._experiments.bind(experiment.model, serving)
             else:
                 self._end_experiment(experiment.model)
+
+    def _follow_decision(self) -> None:
+        """What stands for a model may be another version now: ensembles go with it."""
+        if not self._works.stopping:
+            self._ensembles.refresh()
 
     def _end_experiment(self, name: str) -> None:
         assert self._experiments is not None

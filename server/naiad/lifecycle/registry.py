@@ -30,6 +30,11 @@ class VersionChoice(Protocol):
         """The version for a caller, one that serves; None if none of the experiment may answer."""
         ...
 
+    @property
+    def standing(self) -> int | None:
+        """The version of who takes no part: the baseline, or what took its place; None if none serves."""
+        ...
+
 
 @dataclass(slots=True)
 class Model:
@@ -134,6 +139,19 @@ class ModelRegistry:
 
     def _is_ready(self, model: Model) -> bool:
         return is_model_ready(model, while_loading=self._ready_while_loading)
+
+
+def standing_version(model: Model | None, ready: Mapping[int, ServingVersion]) -> ServingVersion | None:
+    """What stands for a model where nobody asks: the steps of ensembles, metadata.
+
+    Args:
+        model: the model.
+        ready: its versions that serve.
+    """
+    if model is not None and model.experiment is not None:
+        number = model.experiment.standing
+        return None if number is None else ready.get(number)
+    return ready[max(ready)] if ready else None
 
 
 def _chosen(model: Model, caller: Caller) -> ServingVersion | None:

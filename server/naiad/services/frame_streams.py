@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from naiad.core.errors import DeadlineExceededError, InternalError, NaiadError, UnavailableError
 from naiad.dataplane.frames.fair_share import Seat
 from naiad.dataplane.frames.ledger import FrameLedger
+from naiad.lifecycle.caller import NOBODY
 from naiad.services.calls import SHUTTING_DOWN
 from naiad.services.status import code_number, status_of
 from naiad.services.stream_messages import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from naiad.dataplane.frames.ledger import Entry
     from naiad.dataplane.frames.room import Cost
     from naiad.dataplane.frames.rooms import FrameRooms
+    from naiad.lifecycle.caller import Caller
     from naiad.lifecycle.version import ModelHandle
     from naiad.services.calls import Calls
     from naiad.telemetry.streams import ModelStreams
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_MS = 1_000
 """When clients are told to try again after a goaway: a balancer has heard of the drain by then."""
+
+
+WITHDRAWN = "the model version that the stream began with has been rolled back: open it anew"
+"""Why a stream ends whose contract lets it come again; others go on with the version that answers then."""
 
 
 class FrameWork(Protocol):
@@ -108,6 +114,7 @@ class FrameStream:
         opened: pb.StreamOpened | None,
         rooms: FrameRooms,
         calls: Calls,
+        caller: Caller = NOBODY,
         statistics: ModelStreams,
         deadline_ns: int | None,
     ) -> None:
@@ -120,6 +127,7 @@ class FrameStream:
             opened: what a client is told first that has asked for a contract; None tells it results only.
             rooms: of all model versions.
             calls: when the server drains, no further frame is read.
+            caller: whose stream it is; if its version is withdrawn, no further frame is read.
             statistics: counts what becomes of frames.
             deadline_ns: the call's, on the monotonic clock.
         """
@@ -129,6 +137,8 @@ class FrameStream:
         self._opened = opened
         self._rooms = rooms
         self._calls = calls
+        self._caller = caller
+        self._withdrawn = asyncio.Event()
         self._statistics = statistics
         self._deadline_ns = deadline_ns
         self._loop = asyncio.get_running_loop()
@@ -170,15 +180,17 @@ class FrameStream:
     async def _read_until_drained(self) -> None:
         reading = asyncio.create_task(self._read(), name="stream read")
         drained = asyncio.create_task(self._calls.draining(), name="stream drain")
+        withdrawn = asyncio.create_task(self._withdrawn.wait(), name="stream withdrawal")
+        tasks = (reading, drained, withdrawn)
         try:
-            await asyncio.wait((reading, drained), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
-                raise UnavailableError(SHUTTING_DOWN)
+                raise UnavailableError(SHUTTING_DOWN if drained.done() else WITHDRAWN)
             reading.result()  # a stream that broke must not look like one that ended
         finally:
-            drained.cancel()
-            reading.cancel()
-            await asyncio.gather(reading, drained, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
         while True:
@@ -240,6 +252,8 @@ class FrameStream:
         """The stream's place at the share of the version that would answer now."""
         with self._work.acquire() as handle:
             share = self._rooms.share(handle)
+        if self._caller.is_withdrawn:
+            self._withdrawn.set()
         seat = self._seat
         if seat is None or seat.share is not share:
             if seat is not None:
@@ -318,14 +332,10 @@ class FrameStream:
         is_told, is_going = self._opened is not None, False
         while True:
             self._news.clear()
-            if (
-                is_told
-                and not is_going
-                and reader.done()
-                and isinstance(reader.exception(), UnavailableError)
-            ):
+            failure = reader.exception() if reader.done() else None
+            if is_told and not is_going and isinstance(failure, UnavailableError):
                 is_going = True
-                await write(self._response(goaway=self._goaway()))
+                await write(self._response(goaway=self._goaway(failure.message)))
             elif (entry := ledger.take()) is not None:
                 await write(self._result(entry))
                 del entry  # not for as long as the next one takes
@@ -368,9 +378,9 @@ class FrameStream:
         """A message that answers no frame."""
         return self._work.response_type(account=account_message(self._ledger.tell()), **outcome)
 
-    def _goaway(self) -> pb.StreamGoaway:
+    def _goaway(self, reason: str) -> pb.StreamGoaway:
         return pb.StreamGoaway(
-            reason=SHUTTING_DOWN,
+            reason=reason,
             frames_received=self._ledger.received,
             retry_after_ms=RETRY_AFTER_MS,
             next_track_id=self._work.next_track_id,

@@ -19,11 +19,9 @@ from starlette.routing import Route
 from naiad import __version__
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import UnavailableError
-from naiad.lifecycle.states import ReadyState
 from naiad.runtime.thread_names import name_thread
 from naiad.services.http.connection import Connection
 from naiad.services.http.settings import HttpSettings
-from naiad.telemetry.metrics import EngineView, ModelState, RoomView, StreamsView, VersionState, VersionView
 from naiad.telemetry.metrics.exposition import write
 from naiad.telemetry.metrics.machine import MachineMeter
 from naiad.telemetry.metrics.naiad import naiad_families
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
-    from naiad.dataplane.frames.rooms import FrameRooms
-    from naiad.lifecycle.manager import ModelManager
-    from naiad.lifecycle.version import ServingVersion
     from naiad.telemetry.metrics import MetricsSettings, ServerView
 
 Result = TypeVar("Result")
@@ -57,71 +52,6 @@ _STALL_S = 10
 """A scraper that takes longer to send its request's head, or to read the answer's end, is given up."""
 
 _STOP_S = 1
-
-
-class ManagerView:
-    """The model manager as `/metrics` sees it."""
-
-    def __init__(self, manager: ModelManager, rooms: FrameRooms | None = None) -> None:
-        """Show a manager's models and, unless None, the streams of frames and their rooms."""
-        self._manager = manager
-        self._rooms = rooms
-
-    def versions(self) -> Iterator[VersionView]:
-        """Every version that serves, by name and number."""
-        for name in self._manager.model_names():
-            ready = self._manager.ready_versions(name)
-            # Two samples of one name and labels would spoil the whole scrape.
-            yield from (_view(serving, is_only=len(ready) == 1) for serving in ready)
-
-    def states(self) -> Iterator[VersionState]:
-        """Every version that serves or should; a model that could not be read has one without a number."""
-        for model in self._manager.models():
-            if not model.versions:
-                yield VersionState(model.name, None, ready=False)
-            for number, entry in sorted(model.versions.items()):
-                # What was unloaded on purpose is not missing.
-                if not entry.is_out_on_purpose:
-                    yield VersionState(model.name, number, ready=entry.state is ReadyState.READY)
-
-    def models(self) -> Iterator[ModelState]:
-        """Every model that was asked for."""
-        for model in self._manager.models():
-            yield ModelState(model.name, model.load_failures, model.refused_change is not None)
-
-    def streams(self) -> Iterator[StreamsView]:
-        """Every model that a stream of frames was opened for, by name."""
-        if self._rooms is not None:
-            for model, counted in sorted(self._rooms.statistics.models.items()):
-                yield StreamsView(model, counted)
-
-    def rooms(self) -> Iterator[RoomView]:
-        """Every version that frames of streams were worked on by lately, by name and number."""
-        if self._rooms is not None:
-            for key, share in sorted(self._rooms):
-                yield RoomView(key.name, key.version, share.at_work, share.room)
-
-
-def _view(serving: ServingVersion, *, is_only: bool) -> VersionView:
-    message = serving.config.message
-    return VersionView(
-        model=serving.key.name,
-        version=serving.key.version,
-        statistics=serving.statistics,
-        queued=serving.scheduler.queued,
-        busy=min(serving.scheduler.busy, serving.instance_count),  # a GPU's instance has several lanes
-        instances=serving.instance_count,
-        load_seconds=serving.load_seconds,
-        engine=_engine_view(serving),
-        tags=dict(message.metric_tags) if message is not None else {},
-        gpus=tuple(gpu for group in serving.config.instance_groups for gpu in group.gpus),
-        triton_version=1 if is_only and serving.config.ensemble is not None else None,
-    )
-
-
-def _engine_view(serving: ServingVersion) -> EngineView | None:
-    status = serving.engine_build
-    return None if status is None else EngineView(status.state.value, status.seconds)
 
 
 def statistics_factory(settings: MetricsSettings) -> Callable[[ModelConfig], VersionStatistics]:
@@ -224,6 +154,8 @@ class MetricsServer:
             self._view.models(),
             streams=self._view.streams(),
             rooms=self._view.rooms(),
+            experiments=self._view.experiments(),
+            aside=self._view.aside(),
             version=__version__,
             started_s=self._started_s,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import service_pb2 as pb
 
 from naiad.core.errors import InvalidArgumentError, UnavailableError, UnsupportedError
-from naiad.lifecycle.caller import NOBODY
+from naiad.lifecycle.caller import NOBODY, ONLOOKER
 from naiad.lifecycle.control import LoadOverride
 from naiad.services import catalog, settings
 from naiad.services.admitted import Admitted
@@ -106,8 +106,8 @@ class TritonService:
         return catalog.server_metadata(self._server_id)
 
     def acquire(self, name: str, version: str) -> ModelHandle:
-        """A handle on the version that a request names; raises NaiadError."""
-        return self._dataplane.acquire(name, parse_version(version))
+        """A handle on the version that a question is about; raises NaiadError."""
+        return self._dataplane.acquire(name, parse_version(version), ONLOOKER)
 
     def acquire_version(self, name: str, version: int | None, caller: Caller) -> ModelHandle:
         """The same for a version that has been read already; None lets the server choose for the caller."""

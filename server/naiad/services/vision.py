@@ -127,6 +127,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
         """Answer a stream's frames: the options are checked before the first one is read."""
         _note_caller(context, is_stream=True)
         options = await stream_options(requests)
+        CALLER.get().holds_on = options.HasField("contract")
         contract = contract_of(options, self._config.stream_max_in_flight)
         work = make_work(options, contract)
         opened = work.opened(contract_message(contract))
@@ -137,6 +138,7 @@ class VisionService(vision_pb2_grpc.VisionServiceServicer):
             opened=opened if options.HasField("contract") else None,
             rooms=self._rooms,
             calls=self.calls,
+            caller=CALLER.get(),
             statistics=self._rooms.statistics.of(opened.model.name),
             deadline_ns=deadline_ns(context),
         )

@@ -40,7 +40,7 @@ def point_of(salt: str, key: str) -> float:
 class Routes:
     """What an experiment means for now: arcs, listed keys, and who stands in for whom. Never changes."""
 
-    __slots__ = ("_answers", "_cuts", "_draw", "_listed", "_owners", "_prefix", "next_change")
+    __slots__ = ("_answers", "_cuts", "_draw", "_listed", "_owners", "_prefix", "next_change", "standing")
 
     def __init__(
         self,
@@ -67,10 +67,13 @@ class Routes:
         usable = (set(ready) - set(excluded)) | ({config.baseline} & set(ready))
         answering = usable & set(config.answering)
         fallback = config.baseline if config.baseline in answering else max(answering, default=None)
+        self.standing = fallback
+        """The version of who takes no part; None if none may answer."""
         cuts, owners = _arcs(config, config.weights_at(now))
         listed = config.listed
         if promoted in usable and promoted in config.versions:
             cuts, owners, listed = (), (promoted,), {}
+            self.standing = promoted
             answering.add(promoted)
         self._answers = {
             version: version if version in answering else fallback for version in (*owners, *config.answering)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from naiad.lifecycle.caller import MAX_PINS
+from naiad.lifecycle.caller import MAX_PINS, ONLOOKER
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,24 +21,31 @@ class Choice:
     """The versions that streams and sequences were given, over the routes of the moment.
 
     What has been given is kept for as long as that version serves, whatever the weights become: a stream or a
-    sequence does not change its version midway.
+    sequence does not change its version midway. Of a version that is rolled back sequences, whose state lies
+    there, keep to it; streams that hold on are told to end, others go on with what answers then.
     """
 
     def __init__(self, model: str, routes: Routes, ready: Collection[int]) -> None:
         self.routes = routes
         self.ready = ready
+        self.withdrawn: Collection[int] = ()
+        """Versions that were rolled back."""
         self._model = model
         self._sequences: OrderedDict[int | str, int] = OrderedDict()
 
     def choose(self, caller: Caller) -> int | None:
         """The version for a caller; None if no version of the experiment serves."""
+        if caller is ONLOOKER:
+            return self.routes.standing
         if caller.sequence is not None:
             return self._of_sequence(caller, caller.sequence)
         if caller.pins is None:
             return self.routes.choose(caller.key)
         pinned = caller.pins.get(self._model)
         if pinned in self.ready:
-            return pinned
+            caller.is_withdrawn |= caller.holds_on and pinned in self.withdrawn
+            if caller.holds_on or pinned not in self.withdrawn:
+                return pinned
         chosen = self.routes.choose(caller.key)
         if chosen is not None and len(caller.pins) < MAX_PINS:
             caller.pins[self._model] = chosen

@@ -5,7 +5,7 @@ Used on the event loop's thread. With a folder, `audit_log` writes each decision
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 Kind = Literal["roll_back", "promote", "resume"]
+GUARD = "guard"
+"""Who decides where no person does."""
 MAX_HISTORY = 1_000
 """Decisions that are kept in memory of each model."""
 MAX_TEXT_CHARACTERS = 2_000
@@ -65,6 +67,7 @@ class Decisions:
         """
         self._histories: dict[str, deque[Decision]] = {}
         self._in_force: dict[str, tuple[Decision, ...]] = {}
+        self._counts: Counter[tuple[str, Kind, bool]] = Counter()
         self._log: AuditLog | None = None
         if folder is None:
             return
@@ -87,6 +90,17 @@ class Decisions:
             self._log.append(_to_record(decision), (_to_record(entry) | {_STANDING: True} for entry in held))
         self._apply(decision)
         self._remember(decision)
+        self._counts[decision.model, decision.kind, decision.by == GUARD] += not decision.dry_run
+
+    def count(self, model: str, kind: Kind, *, by_guard: bool) -> int:
+        """Decisions on a model that were made by this process, whatever experiment they were made in.
+
+        Args:
+            model: its name.
+            kind: of the decisions.
+            by_guard: those by the guard, else those by anybody else. Dry runs are not among them.
+        """
+        return self._counts[model, kind, by_guard]
 
     def in_force(self, model: str, digest: str) -> Decision | None:
         """The latest roll-back or promotion that holds for the model's experiment of that digest, or None."""

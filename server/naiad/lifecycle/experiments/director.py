@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from naiad.config.experiment_config import ExperimentConfig
     from naiad.config.model_config import ModelConfig
-    from naiad.lifecycle.experiments.aside import AsideResult
+    from naiad.lifecycle.experiments.aside import AsideFigures, AsideResult
     from naiad.lifecycle.experiments.decisions import Kind
     from naiad.lifecycle.version import ServingVersion
     from naiad.repository.layout import ModelFolder
@@ -75,6 +75,8 @@ class Experiments:
             InvalidArgumentError: the folder cannot be used.
         """
         self.decisions = Decisions(folder)
+        self.on_change: Callable[[], None] | None = None
+        """Called when a decision has changed who answers; set by the one who owns the versions."""
         self._settings = settings or AsideSettings()
         self._folder = folder
         self._tick_s = tick_s
@@ -93,6 +95,11 @@ class Experiments:
         if self._aside is None:
             self._aside = AsideProcess(self._settings)
         return self._aside
+
+    @property
+    def aside_figures(self) -> AsideFigures | None:
+        """What the process aside has done so far; None if there was no experiment yet."""
+        return None if self._aside is None else self._aside.figures
 
     def get(self, model: str) -> Experiment:
         """The experiment of a model.
@@ -134,6 +141,7 @@ class Experiments:
         self.leave(model)
         now_s = self._now()
         experiment = Experiment(model, config, aside=self.aside, decisions=self.decisions, now_s=now_s)
+        experiment.on_change = self._changed
         self._entries[model] = _Entry(experiment, folder, model_config)
         log.info("experiment in force", model=model, **_said(config))
         if config.shadow is not None and config.shadow.keep_worst and self._folder is None:
@@ -192,6 +200,10 @@ class Experiments:
             )
         now_s = self._now()
         experiment.decide(experiment.decision(kind, candidate, reason, by, now_s), now_s)
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     async def close(self) -> None:
         """End the judging and the process aside, and write down what was decided."""

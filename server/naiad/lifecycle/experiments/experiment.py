@@ -8,7 +8,7 @@ import structlog
 
 from naiad.lifecycle.experiments.assignment import Routes
 from naiad.lifecycle.experiments.choice import Choice
-from naiad.lifecycle.experiments.decisions import Decision
+from naiad.lifecycle.experiments.decisions import GUARD, Decision
 from naiad.lifecycle.experiments.evidence import ArmEvidence, ShadowEvidence
 from naiad.lifecycle.experiments.guard import Names, judge
 from naiad.lifecycle.experiments.watching import Mirror, VersionWatch
@@ -16,7 +16,7 @@ from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from naiad.config.experiment_config import ExperimentConfig
     from naiad.lifecycle.caller import Caller
@@ -31,9 +31,6 @@ log = structlog.get_logger(__name__)
 
 MAX_HISTORY = 20
 """The last decisions that a report tells."""
-
-GUARD = "guard"
-"""Who decides where no person does."""
 
 
 class Experiment:
@@ -56,6 +53,8 @@ class Experiment:
             decisions: what was decided before, and takes what is decided now.
             now_s: seconds since 1970.
         """
+        self.on_change: Callable[[], None] | None = None
+        """Called when a decision has changed who answers; set by the owner."""
         self.model = model
         self.config = config
         self.began_s = now_s
@@ -71,6 +70,11 @@ class Experiment:
     def choose(self, caller: Caller) -> int | None:
         """The version that answers a caller; None if none of the experiment serves."""
         return self._choice.choose(caller)
+
+    @property
+    def standing(self) -> int | None:
+        """The baseline, or what was promoted over it or stands in for it; None if none serves."""
+        return self._choice.routes.standing
 
     @property
     def _shadowed(self) -> int | None:
@@ -128,15 +132,16 @@ class Experiment:
 
     def refresh(self, now_s: float) -> None:
         """Make the routes anew, and watch the versions that they lead to."""
-        promoted = self.promoted
+        promoted, rolled_back = self.promoted, self.rolled_back
         routes = Routes(
             self.config,
             ready=self._serving,
             now=now_s,
-            excluded=self.rolled_back,
+            excluded=rolled_back,
             promoted=None if promoted is None else promoted.candidate,
         )
         self._choice.routes, self._choice.ready = routes, frozenset(self._serving)
+        self._choice.withdrawn = frozenset(rolled_back)
         for number, version in self._serving.items():
             version.watch = self._watch(number)
 
@@ -164,6 +169,8 @@ class Experiment:
             who="model owner",
         )
         self.refresh(now_s)
+        if self.on_change is not None:
+            self.on_change()
 
     def decision(
         self,

@@ -3,10 +3,14 @@
 from naiad.telemetry.metrics.settings import MetricsSettings, metrics_settings
 from naiad.telemetry.metrics.table import METRICS, MetricSpec
 from naiad.telemetry.metrics.view import (
+    ArmView,
+    AsideView,
     EngineView,
+    ExperimentView,
     ModelState,
     RoomView,
     ServerView,
+    ShadowView,
     StreamsView,
     VersionState,
     VersionView,
@@ -14,12 +18,16 @@ from naiad.telemetry.metrics.view import (
 
 __all__ = [
     "METRICS",
+    "ArmView",
+    "AsideView",
     "EngineView",
+    "ExperimentView",
     "MetricSpec",
     "MetricsSettings",
     "ModelState",
     "RoomView",
     "ServerView",
+    "ShadowView",
     "StreamsView",
     "VersionState",
     "VersionView",

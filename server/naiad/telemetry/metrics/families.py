@@ -27,6 +27,11 @@ class Families:
         """One sample of a counter or gauge."""
         self._families[name].samples.append(Sample(name, labels, value))
 
+    def add_known(self, name: str, labels: Labels, value: float | None) -> None:
+        """The same, or nothing where there is no value."""
+        if value is not None:
+            self.add(name, labels, value)
+
     def histogram(
         self, name: str, labels: Labels, bounds: Sequence[str], counts: Sequence[int], total: float
     ) -> None:
@@ -39,12 +44,13 @@ class Families:
         samples.append(Sample(f"{name}_sum", labels, total))
 
     def summary(
-        self, name: str, labels: Labels, quantiles: Mapping[str, float], count: int, total: float
+        self, name: str, labels: Labels, quantiles: Mapping[str, float], count: int, total: float | None
     ) -> None:
-        """One summary: the value at each quantile by its text."""
+        """One summary: the value at each quantile by its text. A sum that nobody keeps is left out."""
         samples = self._families[name].samples
         samples.append(Sample(f"{name}_count", labels, count))
-        samples.append(Sample(f"{name}_sum", labels, total))
+        if total is not None:
+            samples.append(Sample(f"{name}_sum", labels, total))
         for text, value in quantiles.items():
             samples.append(Sample(name, {**labels, "quantile": text}, value))
 

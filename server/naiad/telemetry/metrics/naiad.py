@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
+from naiad.telemetry.metrics.experiments import add_aside, add_experiment
 from naiad.telemetry.metrics.families import Families
 from naiad.telemetry.metrics.table import NAIAD_METRICS
 from naiad.telemetry.metrics.triton import model_labels
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from naiad.telemetry.metrics.view import ModelState, RoomView, StreamsView, VersionState, VersionView
+    from naiad.telemetry.metrics.view import (
+        AsideView,
+        ExperimentView,
+        ModelState,
+        RoomView,
+        StreamsView,
+        VersionState,
+        VersionView,
+    )
     from naiad.telemetry.statistics import BatchStatistics
 
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -39,6 +48,8 @@ def naiad_families(
     *,
     streams: Iterable[StreamsView] = (),
     rooms: Iterable[RoomView] = (),
+    experiments: Iterable[ExperimentView] = (),
+    aside: AsideView | None = None,
     version: str,
     started_s: float,
 ) -> list[Metric]:
@@ -50,6 +61,8 @@ def naiad_families(
         models: what was loaded, or tried to be.
         streams: the streams of frames.
         rooms: the room that their frames take.
+        experiments: those in force.
+        aside: the process that runs shadows; None if there was no experiment yet.
         version: Naiad's own version.
         started_s: when the server began to serve, in Unix time.
     """
@@ -69,6 +82,10 @@ def naiad_families(
         place = {"model": room.model, "version": str(room.version)}
         families.add("naiad_stream_frames_at_work", place, room.at_work)
         families.add("naiad_stream_room", place, room.room)
+    for experiment in experiments:
+        add_experiment(families, experiment)
+    if aside is not None:
+        add_aside(families, aside)
     build = {"version": version, "python_version": platform.python_version()}
     families.add("naiad_build_info", build, 1)
     families.add("naiad_start_time_seconds", {}, started_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from naiad.telemetry.metrics.families import Families, Labels
@@ -136,19 +135,14 @@ def _add_first_response(families: Families, labels: Labels, view: VersionView) -
 
 def _add_machine(families: Families, machine: MachineReading) -> None:
     for gpu in machine.gpus:
-        add = partial(_add_known, families, {"gpu_uuid": gpu.uuid})
-        add("nv_gpu_utilization", gpu.utilization)
-        add("nv_gpu_memory_total_bytes", gpu.memory_total_bytes)
-        add("nv_gpu_memory_used_bytes", gpu.memory_used_bytes)
-        add("nv_gpu_power_usage", gpu.power_usage_watts)
-        add("nv_gpu_power_limit", gpu.power_limit_watts)
-        add("nv_energy_consumption", gpu.energy_joules)
+        labels = {"gpu_uuid": gpu.uuid}
+        families.add_known("nv_gpu_utilization", labels, gpu.utilization)
+        families.add_known("nv_gpu_memory_total_bytes", labels, gpu.memory_total_bytes)
+        families.add_known("nv_gpu_memory_used_bytes", labels, gpu.memory_used_bytes)
+        families.add_known("nv_gpu_power_usage", labels, gpu.power_usage_watts)
+        families.add_known("nv_gpu_power_limit", labels, gpu.power_limit_watts)
+        families.add_known("nv_energy_consumption", labels, gpu.energy_joules)
     if machine.cpu is not None:
         families.add("nv_cpu_utilization", {}, machine.cpu.utilization)
         families.add("nv_cpu_memory_total_bytes", {}, machine.cpu.memory_total_bytes)
         families.add("nv_cpu_memory_used_bytes", {}, machine.cpu.memory_used_bytes)
-
-
-def _add_known(families: Families, labels: Labels, name: str, value: float | None) -> None:
-    if value is not None:
-        families.add(name, labels, value)

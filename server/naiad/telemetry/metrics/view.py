@@ -78,6 +78,62 @@ class StreamsView(NamedTuple):
     counted: ModelStreams
 
 
+VERDICTS = ("collecting", "holding", "better", "roll_back", "promote")
+"""What the guard of an experiment may say of a candidate."""
+
+
+class ArmView(NamedTuple):
+    """One version of an experiment: what it answered, and what answers that were looked into show.
+
+    `share` is the part of the requests that it gets, 0 to 1. `outcomes` counts requests by how they ended.
+    `latencies_s` is of answered ones, by the quantile's text; empty if there are none. The others are means,
+    None where nothing is known or the model is none that has them.
+    """
+
+    version: int
+    share: float
+    outcomes: Mapping[str, int]
+    answered: int
+    latencies_s: Mapping[str, float]
+    empty_ratio: float | None
+    faces: float | None
+    score: float | None
+    norm: float | None
+
+
+class ShadowView(NamedTuple):
+    """How far a shadowed version agrees with the baseline: requests by what became of them, and means."""
+
+    version: int
+    outcomes: Mapping[str, int]
+    missed_ratio: float | None
+    extra_ratio: float | None
+    cosine: float | None
+    mismatch_ratio: float | None
+
+
+class ExperimentView(NamedTuple):
+    """The experiment of one model.
+
+    `verdicts` has one of `VERDICTS` of each candidate that was judged, `decisions` how many were made by kind
+    and by whom.
+    """
+
+    model: str
+    arms: Iterable[ArmView]
+    shadow: ShadowView | None
+    verdicts: Mapping[int, str]
+    decisions: Mapping[tuple[str, str], int]
+
+
+class AsideView(NamedTuple):
+    """The process aside: its CPU time in seconds, how often it was started, the jobs that it has not done."""
+
+    cpu_s: float
+    starts: int
+    pending: int
+
+
 class ServerView(Protocol):
     """The server as a scrape sees it. Called on the event loop's thread."""
 
@@ -99,4 +155,12 @@ class ServerView(Protocol):
 
     def rooms(self) -> Iterable[RoomView]:
         """Every version that frames of streams were worked on by lately."""
+        ...
+
+    def experiments(self) -> Iterable[ExperimentView]:
+        """Every experiment in force."""
+        ...
+
+    def aside(self) -> AsideView | None:
+        """The process aside; None if there was no experiment yet."""
         ...

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[Any]
     Draw = Callable[[np.random.Generator, int], Numbers]
 
+pytestmark = pytest.mark.slow
+
 ALPHA = 0.05
 LOT = 10
 RUNS = 150

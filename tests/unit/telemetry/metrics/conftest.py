@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from naiad.core.tensors import InferTimes
-from naiad.telemetry.metrics import VersionView
+from naiad.telemetry.metrics import ArmView, ExperimentView, ShadowView, VersionView
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -45,3 +45,21 @@ def run_batch() -> Callable[[VersionStatistics, int], None]:
             counted.record_success(InferTimes(0, 2 * MS, 3 * MS, 7 * MS, 8 * MS), 1)
 
     return run
+
+
+@pytest.fixture
+def experiment() -> ExperimentView:
+    """Version 2 at a tenth, shadowed as well, and of no one task: every figure is known. Version 1 is new."""
+    nothing = dict.fromkeys(("success", "failed", "callers_fault", "cancelled"), 0)
+    outcomes = {"success": 7, "failed": 1, "callers_fault": 2, "cancelled": 3}
+    latencies_s = {"0.5": 0.004, "0.9": 0.005, "0.99": 0.25}
+    return ExperimentView(
+        model="m",
+        arms=[
+            ArmView(1, 0.9, nothing, 0, {}, None, None, None, None),
+            ArmView(2, 0.1, outcomes, 7, latencies_s, 0.125, 1.5, 0.75, 12.5),
+        ],
+        shadow=ShadowView(2, {"compared": 5, "failed": 1, "skipped": 4}, 0.25, 0.0, 0.96, 0.002),
+        verdicts={2: "holding"},
+        decisions={("roll_back", "guard"): 1, ("resume", "person"): 2},
+    )

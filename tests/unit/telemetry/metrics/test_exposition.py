@@ -18,7 +18,15 @@ from naiad.telemetry.metrics.naiad import naiad_families
 from naiad.telemetry.metrics.settings import metrics_settings
 from naiad.telemetry.metrics.table import NAIAD_METRICS, TRITON_METRICS
 from naiad.telemetry.metrics.triton import triton_families
-from naiad.telemetry.metrics.view import EngineView, ModelState, RoomView, StreamsView, VersionState
+from naiad.telemetry.metrics.view import (
+    AsideView,
+    EngineView,
+    ExperimentView,
+    ModelState,
+    RoomView,
+    StreamsView,
+    VersionState,
+)
 from naiad.telemetry.statistics import CacheStatistics, VersionStatistics
 from naiad.telemetry.streams import ModelStreams
 
@@ -38,7 +46,9 @@ OPENMETRICS = (
 
 @pytest.fixture
 def everything(
-    view: Callable[..., VersionView], run_batch: Callable[[VersionStatistics, int], None]
+    view: Callable[..., VersionView],
+    run_batch: Callable[[VersionStatistics, int], None],
+    experiment: ExperimentView,
 ) -> tuple[list[Metric], list[Metric]]:
     """Every family that there is, of a version that has run and one that has not."""
     counted = VersionStatistics(first_response_bounds_ns=(10**8, 5 * 10**8), summaries=True)
@@ -59,6 +69,8 @@ def everything(
             [ModelState("m", 0, False)],
             streams=[StreamsView("m", ModelStreams())],
             rooms=[RoomView("m", 1, 1, 2)],
+            experiments=[experiment],
+            aside=AsideView(1.5, 1, 0),
             version="1",
             started_s=5.0,
         ),

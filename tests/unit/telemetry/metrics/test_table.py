@@ -41,6 +41,13 @@ UNITLESS = {
     "naiad_stream_frames_at_work",
     "naiad_stream_room",
     "naiad_tensorrt_engine_state",
+    "naiad_experiment_share",
+    "naiad_experiment_faces",
+    "naiad_experiment_score",
+    "naiad_experiment_norm",
+    "naiad_experiment_verdict",
+    "naiad_shadow_cosine",
+    "naiad_aside_pending",
     "naiad_build_info",
 }
 

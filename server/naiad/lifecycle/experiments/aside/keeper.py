@@ -54,7 +54,8 @@ class Keeper:
         self._standings: dict[ModelKey, Standing] = {}
         self._child: Child | None = None
         self._arena: Arena | None = None
-        self._past_cpu_ns = 0
+        # Of the processes that have ended, and the last of them: replaced as one, for who reads meanwhile.
+        self._past: tuple[int, Child | None] = (0, None)
         self._told = ""
         self._job_limits: Limits = {"limit_s": settings.timeout_s, "stall_s": settings.stall_s}
         self._load_limits: Limits = {"limit_s": LOAD_LIMIT_S, "stall_s": LOAD_LIMIT_S}
@@ -69,7 +70,8 @@ class Keeper:
     def cpu_ns(self) -> int:
         """The CPU time of all processes so far."""
         child = self._child
-        return self._past_cpu_ns + (0 if child is None else child.cpu_ns)
+        past_ns, last = self._past
+        return past_ns + (0 if child is None or child is last else child.cpu_ns)
 
     def open_version(self, wish: VersionAside) -> AsideResult | None:
         """Open a version that is to be run; one to be read is told to the process with its first job."""
@@ -225,7 +227,7 @@ class Keeper:
 
     def _end(self) -> None:
         if self._child is not None:
-            self._past_cpu_ns += self._child.cpu_ns
+            self._past = (self.cpu_ns, self._child)
             self._child.end()
             self._child = None
         for standing in self._standings.values():
