@@ -28,8 +28,8 @@ class ServerProcess:
     A context manager: leaving it kills the process if it still runs.
     """
 
-    def __init__(self, repository: Path, *flags: str, **environment: str) -> None:
-        command = [sys.executable, "-m", "naiad", "serve", f"--model-repository={repository}"]
+    def __init__(self, repository: Path, *flags: str, module: str = "naiad", **environment: str) -> None:
+        command = [sys.executable, "-m", module, "serve", f"--model-repository={repository}"]
         command += ["--grpc-address=127.0.0.1", "--http-address=127.0.0.1", "--log-format=json"]
         command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0", *flags]
         reading, writing = os.pipe()

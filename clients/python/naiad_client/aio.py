@@ -143,7 +143,7 @@ class Client(BaseClient):
 
     def open_stream(self, kind: StreamKind, **options: Unpack[ContractOptions]) -> StreamSession[Any]:
         """Open a stream of frames with a contract, for `async with`; as `naiad_client.Client.open_stream`."""
-        return self._session(self._session_core(kind, options, time.monotonic()))
+        return self._session(self._session_core(kind, options, time.monotonic()), options.get("key"))
 
     def stream_detect(
         self,
@@ -192,11 +192,11 @@ class Client(BaseClient):
         core(
             time.monotonic()
         )  # what is wrong with the options is said here and not where the first result is taken
-        return run_stream(lambda: self._session(core(time.monotonic())), frames, pair)
+        return run_stream(lambda: self._session(core(time.monotonic()), options.get("key")), frames, pair)
 
-    def _session(self, core: StreamCore[Any]) -> StreamSession[Any]:
-        method = getattr(self._stub, core.messages.method)
-        return StreamSession(core, lambda timeout: method(timeout=timeout, metadata=self._metadata))
+    def _session(self, core: StreamCore[Any], key: str | None) -> StreamSession[Any]:
+        method, metadata = getattr(self._stub, core.messages.method), self._metadata_for(key)
+        return StreamSession(core, lambda timeout: method(timeout=timeout, metadata=metadata))
 
     async def _call(self, build: Callable[[], Call[ResultT]], *images: object) -> ResultT:
         """Make a call, again where that may help; files are read in a worker thread."""
@@ -206,7 +206,9 @@ class Client(BaseClient):
         while True:
             try:
                 left_s = plan.left_s(time.monotonic())
-                return call.parse(await method(call.request, timeout=left_s, metadata=self._metadata))
+                return call.parse(
+                    await method(call.request, timeout=left_s, metadata=self._metadata_for(call.key))
+                )
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 pause_s = plan.pause_s(failure, time.monotonic())

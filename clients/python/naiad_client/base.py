@@ -31,6 +31,9 @@ DEFAULT_TIMEOUT_S = 30.0
 _MOST_UNTAKEN = 256
 """Results of a session that may lie here: far more than a server has frames in flight."""
 
+KEY_HEADER = "x-naiad-key"
+"""Tells the server who asks, so that an experiment gives it the same version each time."""
+
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 # The health protocol's messages are so small that a dependency for them would cost more than it saves:
 # an empty request asks for the server as a whole, and field 1 of the reply is the status.
@@ -122,6 +125,10 @@ class BaseClient(ABC):
         """How tensors go to a plain Triton, by address: by shared memory, or by gRPC and why; else empty."""
         found: dict[str, str] = getattr(self._stub, "transports", dict)()
         return found
+
+    def _metadata_for(self, key: str | None) -> Metadata:
+        """What is sent beside a call's messages; `key` is who asks."""
+        return self._metadata if key is None else (*self._metadata, (KEY_HEADER, key))
 
     def _plan(self, call: Call[Any], now_s: float) -> RetryPlan:
         """The tries of a single call, its own or the client's."""

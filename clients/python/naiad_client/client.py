@@ -173,7 +173,7 @@ class Client(BaseClient):
             ValueError: an option is not for that kind of stream, or out of bounds.
         """
         core = self._session_core(kind, options, time.monotonic())
-        return self._session(core)
+        return self._session(core, options.get("key"))
 
     def stream_detect(
         self,
@@ -234,13 +234,13 @@ class Client(BaseClient):
         core(
             time.monotonic()
         )  # what is wrong with the options is said here and not where the first result is taken
-        return run_stream(lambda: self._session(core(time.monotonic())), frames, pair)
+        return run_stream(lambda: self._session(core(time.monotonic()), options.get("key")), frames, pair)
 
-    def _session(self, core: StreamCore[Any]) -> StreamSession[Any]:
-        method = getattr(self._stub, core.messages.method)
+    def _session(self, core: StreamCore[Any], key: str | None) -> StreamSession[Any]:
+        method, metadata = getattr(self._stub, core.messages.method), self._metadata_for(key)
 
         def start(requests: Iterator[Any], timeout: float | None) -> grpc.CallIterator[Any]:
-            call: grpc.CallIterator[Any] = method(requests, timeout=timeout, metadata=self._metadata)
+            call: grpc.CallIterator[Any] = method(requests, timeout=timeout, metadata=metadata)
             return call
 
         return StreamSession(core, start)
@@ -252,7 +252,7 @@ class Client(BaseClient):
         while True:
             try:
                 left_s = plan.left_s(time.monotonic())
-                return call.parse(method(call.request, timeout=left_s, metadata=self._metadata))
+                return call.parse(method(call.request, timeout=left_s, metadata=self._metadata_for(call.key)))
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 pause_s = plan.pause_s(failure, time.monotonic())

@@ -43,6 +43,7 @@ class Call(Generic[ResultT]):
     parse: Callable[[Any], ResultT]
     timeout: float | None
     retries: int | None
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,4 +217,4 @@ def _write_vector(vector: npt.NDArray[Any], out: pb.Embedding) -> None:
 
 
 def _call(method: str, request: Any, parse: Callable[[Any], ResultT], options: CallOptions) -> Call[ResultT]:
-    return Call(method, request, parse, options.get("timeout"), options.get("retries"))
+    return Call(method, request, parse, options.get("timeout"), options.get("retries"), options.get("key"))

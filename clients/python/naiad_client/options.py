@@ -71,11 +71,13 @@ class CallOptions(TypedDict, total=False):
     color: channel order of a colour array, in place of the client's.
     model: the model's name, in place of the client's detector or embedder.
     version: a version folder's number; None lets the server choose.
+    key: who asks, such as a user or a camera: where the server compares versions it stays with one of them.
     """
 
     timeout: float | None
     retries: int | None
     color: Color | None
+    key: str | None
     model: str | None
     version: Version | None
 

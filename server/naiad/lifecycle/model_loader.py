@@ -102,9 +102,13 @@ class ModelLoader:
             for number, each in results.items()
             if isinstance(each, NaiadError)
         }
-        if not failed:
-            overridden = model.served is not None and model.served.overridden
-            failed = self._unacceptable(model, loaded, is_deliberate=overridden or source.view.overridden)
+        overridden = model.served is not None and model.served.overridden
+        failed |= self._unacceptable(
+            model,
+            loaded,
+            baseline=source.experiment.baseline if source.experiment else None,
+            is_deliberate=overridden or source.view.overridden,
+        )
         if failed and self._may_go_without(source, plan, failed):
             await self._roll_back(
                 {number: staged.pop(number) for number in failed},
@@ -131,17 +135,25 @@ class ModelLoader:
         self._swap(model, staged, loaded, plan)
 
     def _unacceptable(
-        self, model: Model, loaded: Mapping[int, ServingVersion], *, is_deliberate: bool
+        self,
+        model: Model,
+        loaded: Mapping[int, ServingVersion],
+        *,
+        baseline: int | None,
+        is_deliberate: bool,
     ) -> dict[int, NaiadError]:
         """Those of the loaded versions that may not serve beside those that do, and why.
 
-        What a request brought along, and the way back from it, is meant to be another model.
+        What a request brought along, and the way back from it, is meant to be another model. The baseline of
+        an experiment counts as serving before its candidates, also where all are loaded at once.
         """
         serving = {
             number: entry.serving
             for number, entry in model.versions.items()
             if _serves(entry) and entry.serving is not None
         }
+        if baseline is not None and baseline in loaded and not serving:
+            serving = {baseline: loaded[baseline]}
         refused: dict[int, NaiadError] = {}
         for number, version in loaded.items():
             try:

@@ -33,6 +33,10 @@ class Choice:
         self._model = model
         self._sequences: OrderedDict[int | str, int] = OrderedDict()
 
+    def follow(self, before: Choice) -> None:
+        """Go on with the sequences of an experiment that this one takes the place of."""
+        self._sequences = before._sequences
+
     def choose(self, caller: Caller) -> int | None:
         """The version for a caller; None if no version of the experiment serves."""
         if caller is ONLOOKER:

@@ -142,6 +142,8 @@ class Experiments:
         now_s = self._now()
         experiment = Experiment(model, config, aside=self.aside, decisions=self.decisions, now_s=now_s)
         experiment.on_change = self._changed
+        if known is not None:
+            experiment.follow(known.experiment)
         self._entries[model] = _Entry(experiment, folder, model_config)
         log.info("experiment in force", model=model, **_said(config))
         if config.shadow is not None and config.shadow.keep_worst and self._folder is None:

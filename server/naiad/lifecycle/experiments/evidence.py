@@ -29,6 +29,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 SHORTEST_VECTOR = 1e-12
 """Vectors shorter than this count as this long: lengths are compared by their logarithms."""
 
+_MOST_LOG = 700.0
 _CALLERS_FAULTS = (
     AlreadyExistsError,
     CallerFaultError,
@@ -147,7 +148,7 @@ class ArmEvidence:
             "empty": self.empty,
             "faces": known(self.faces.mean),
             "top_score": known(self.top_score.mean),
-            "norm": known(math.exp(self.log_norm.mean)),
+            "norm": known(math.exp(min(self.log_norm.mean, _MOST_LOG))),
         }
 
 
@@ -250,7 +251,7 @@ class ShadowEvidence:
             "score_shift": known(self.score_shift.mean),
             "cosine": known(self.cosine.mean),
             "least_cosine": self.least_cosine if self.cosine.count else None,
-            "norm_ratio": known(math.exp(self.log_norm_ratio.mean)),
+            "norm_ratio": known(math.exp(min(self.log_norm_ratio.mean, _MOST_LOG))),
             "rank_agreement": known(self.rank_agreement.mean),
             "mismatched": known(self.mismatched.mean),
             "max_difference": self.max_difference if self.mismatched.count else None,

@@ -71,6 +71,10 @@ class Experiment:
         """The version that answers a caller; None if none of the experiment serves."""
         return self._choice.choose(caller)
 
+    def follow(self, before: Experiment) -> None:
+        """Take another experiment's place on the model: sequences keep to the version that they began on."""
+        self._choice.follow(before._choice)
+
     @property
     def standing(self) -> int | None:
         """The baseline, or what was promoted over it or stands in for it; None if none serves."""
@@ -198,8 +202,8 @@ class Experiment:
     def _judge(self, candidate: int, now_s: float) -> None:
         guard, baseline = self.config.guard, self.evidence.get(self.config.baseline)
         evidence = self.evidence.get(candidate)
-        if guard is None or baseline is None or (evidence is None and self.shadow is None):
-            return
+        if guard is None or baseline is None or evidence is None:
+            return  # one of them has not been loaded yet
         shadow = self.shadow if candidate == self._shadowed else None
         verdict = judge(
             guard,

@@ -93,6 +93,19 @@ def test_a_dry_run_is_told_and_changes_nothing(memory: Decisions) -> None:
     assert not memory.may_decide("m", dry.at + 1, 600)
 
 
+def test_decisions_of_this_run_are_counted_by_kind_and_by_whom(tmp_path: Path) -> None:
+    """A counter of metrics begins at 0 with its process; what a dry run would have done was not done."""
+    later = rerun(tmp_path, BACK)
+    assert later.count("m", "roll_back", by_guard=True) == 0
+    store = Decisions()
+    for decision in (BACK, BACK, replace(BACK, dry_run=True), replace(BACK, by="anna"), RESUME):
+        store.add(decision)
+    assert store.count("m", "roll_back", by_guard=True) == 2
+    assert store.count("m", "roll_back", by_guard=False) == 1
+    assert store.count("m", "resume", by_guard=False) == 1
+    assert store.count("n", "roll_back", by_guard=True) == 0
+
+
 def test_the_next_decision_waits_for_the_cool_down(memory: Decisions) -> None:
     assert memory.may_decide("m", 0.0, 600)
     memory.add(BACK)
