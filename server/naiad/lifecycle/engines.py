@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from naiad.config.experiment_reader import read_experiment
+from naiad.config.runtime_keys import EXPERIMENT
 from naiad.core.errors import NaiadError
 from naiad.repository.layout import scan
 from naiad.repository.version_policy import select_versions
@@ -54,7 +56,13 @@ def _build_model(folder: ModelFolder, loader: RepositoryLoader) -> Iterator[Engi
         config = loader.read_config(folder)
         if all(accelerator.name != _ACCELERATOR for accelerator in config.gpu_accelerators):
             return
-        selection = select_versions(config.version_policy, folder.versions, model_name=folder.name)
+        experiment = read_experiment(folder.path, config.parameters.get(EXPERIMENT))
+        selection = select_versions(
+            config.version_policy,
+            folder.versions,
+            model_name=folder.name,
+            experiment=experiment.versions if experiment else (),
+        )
     except NaiadError as error:
         yield EngineReport(folder.name, "failed", error.message)
         return

@@ -31,8 +31,6 @@ def select_versions(
 ) -> VersionSelection:
     """The versions that the policy wants of those present, and those that an experiment is on.
 
-    An experiment takes the place of `latest`: the highest version would be loaded for nobody.
-
     Args:
         policy: of the model's config.
         present: the numbers of the version folders.
@@ -47,8 +45,6 @@ def select_versions(
     if policy.kind is VersionPolicyKind.SPECIFIC:
         selected = [version for version in ascending if version in policy.versions]
         missing = sorted(set(policy.versions) - set(ascending))
-    elif policy.kind is VersionPolicyKind.LATEST and experiment:
-        selected = []
     elif policy.kind is VersionPolicyKind.LATEST:
         selected = ascending[max(0, len(ascending) - policy.num_versions) :]
     else:

@@ -58,3 +58,10 @@ def test_latest_selects_the_highest_and_no_more(present: set[int], count: int) -
     assert len(selected) == min(count, len(present))
     assert all(kept > left for kept in selected for left in present - set(selected))
     assert list(selected) == sorted(selected)
+
+
+def test_an_experiment_s_versions_are_loaded_beside_those_that_the_policy_selects() -> None:
+    policy = VersionPolicy(VersionPolicyKind.LATEST, num_versions=1)
+    selection = select_versions(policy, (1, 2, 3), model_name="m", experiment=(1, 2, 9))
+    assert selection.selected == (1, 2, 3)
+    assert selection.missing == (9,)

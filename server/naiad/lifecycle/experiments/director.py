@@ -253,7 +253,7 @@ class Experiments:
         keep = None
         if shadow.keep_worst and self._folder is not None:
             folder = self._folder / WORST_FOLDER / version.key.name / str(version.key.version)
-            keep = KeepWorst(folder, shadow.keep_worst)
+            keep = KeepWorst(folder, shadow.keep_worst, entry.experiment.config.digest)
         self.aside.open_model(
             version.key,
             entry.folder,

@@ -129,6 +129,8 @@ class Durations:
 
     def quantiles(self, wanted: Sequence[float]) -> list[float]:
         """The value at each quantile (0 to 1) in seconds; NaN for each when there are none."""
+        if not self._count:
+            return [math.nan] * len(wanted)
         return [self._value_at(quantile * (self._count - 1)) for quantile in wanted]
 
     def merge(self, other: Durations) -> None:
