@@ -211,23 +211,20 @@ def _sample(parts: Parts, name: str, in_flight: int, seconds: float) -> Sample:
             raise UnavailableError(f"the server with {name} {target.ended()}")
         before, started_s = _aside_cpu_ns(target.pid), time.perf_counter()
         others_ns = _others_cpu_ns()
-        sample, took_s = _window(parts, target, in_flight, seconds)
-        aside_cpus = (_aside_cpu_ns(target.pid) - before) / 1e9 / took_s
-        other_cpus = (_others_cpu_ns() - others_ns) / 1e9 / (time.perf_counter() - started_s)
-        return Sample(**sample, aside_cpus=aside_cpus, other_cpus=max(0.0, other_cpus))
+        figures = _window(parts, target, in_flight, seconds)
+        aside_ns, others_ns = _aside_cpu_ns(target.pid) - before, _others_cpu_ns() - others_ns
+        took_ns = (time.perf_counter() - started_s) * 1e9
+        return Sample(**figures, aside_cpus=aside_ns / took_ns, other_cpus=max(0.0, others_ns / took_ns))
     finally:
         target.pause()
 
 
-def _window(
-    parts: Parts, target: NaiadTarget, in_flight: int, seconds: float
-) -> tuple[dict[str, float], float]:
-    """The figures of one window, and about how long it took with all that belongs to it."""
+def _window(parts: Parts, target: NaiadTarget, in_flight: int, seconds: float) -> dict[str, float]:
+    """The figures of one window."""
     if parts.clients.perf is not None:
         load = Load("perf_analyzer", in_flight=in_flight)
         seen = parts.clients.perf.run(parts.case, load, target.address, seconds, _OUTPUT_BYTES)
-        figures = {"p50_ms": seen.p50_us / 1e3, "p99_ms": seen.p99_us / 1e3, "rate": seen.requests_per_s}
-        return figures, seconds
+        return {"p50_ms": seen.p50_us / 1e3, "p99_ms": seen.p99_us / 1e3, "rate": seen.requests_per_s}
     times = {"ramp_s": _RAMP_S, "window_s": seconds, "pid": target.pid}
     asked = {"case": asdict(parts.case), "address": target.address, "in_flight": in_flight, **times}
     window = parts.clients.ask("bench.load", **asked)
@@ -235,8 +232,7 @@ def _window(
         raise UnavailableError(f"the server with {target.name}: {window['failure']}")
     latencies = percentiles(window["latencies_us"])
     rate = window["count"] / window["seconds"]
-    figures = {"p50_ms": latencies.p50 / 1e3, "p99_ms": latencies.p99 / 1e3, "rate": rate}
-    return figures, seconds + _RAMP_S
+    return {"p50_ms": latencies.p50 / 1e3, "p99_ms": latencies.p99 / 1e3, "rate": rate}
 
 
 def _aside_cpu_ns(pid: int) -> int:

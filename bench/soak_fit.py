@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import theilslopes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +50,8 @@ def slope(steps: Sequence[float], figures: Sequence[float]) -> Slope | None:
     """The Theil-Sen slope of figures over steps; None for too few samples or where nothing was stepped."""
     if len(figures) < _LEAST or max(steps) == min(steps):
         return None
+    from scipy.stats import theilslopes  # noqa: PLC0415  # it loads all distributions that scipy has: a second
+
     fit = theilslopes(np.asarray(figures, np.float64), np.asarray(steps, np.float64))
     return Slope(float(fit.slope), float(fit.low_slope), float(fit.high_slope))
 

@@ -54,7 +54,19 @@ instance_group [ {{ kind: KIND_CPU count: 1 }} ]
 sequence_batching {{ max_sequence_idle_microseconds: 60000000 {STATE % ""} }}
 """
 CACHED_CONFIG = f"{PLAIN_CONFIG}response_cache {{ enable: true }}\n"
-PLAIN_MODELS = ("shares", "three", "keys", "moves", "listed", "named", "ramp", "stream", "shared", "spoilt", "ends")
+PLAIN_MODELS = (
+    "shares",
+    "three",
+    "keys",
+    "moves",
+    "listed",
+    "named",
+    "ramp",
+    "stream",
+    "shared",
+    "spoilt",
+    "ends",
+)
 ALL_TO_1 = {"weights": {"1": 100, "2": 0}}
 ALL_TO_2 = {"weights": {"1": 0, "2": 100}}
 SIGMAS = 5.5
@@ -107,7 +119,12 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     add_model(repository, "faces", {1: grid_detector(score=0.9), 2: grid_detector(score=0.7)}, FACES_CONFIG)
     for folder in repository.iterdir():
         write_experiment(folder, **ALL_TO_1)
-    flags = (*POLLING, "--allow-client-shm=true", "--cache-config=local,size=1048576", "--experiment-interval-secs=0.2")
+    flags = (
+        *POLLING,
+        "--allow-client-shm=true",
+        "--cache-config=local,size=1048576",
+        "--experiment-interval-secs=0.2",
+    )
     with ServerProcess(repository, *flags) as process:
         endpoints = Endpoints.of(process)
         with Reports(endpoints.grpc) as reports:
@@ -212,7 +229,9 @@ async def test_the_call_s_key_goes_before_the_request_s(rig: Rig, stock: StockCl
     assert await asked(stock, "keys", parameters={"naiad_key": second}) == 2
 
 
-async def test_a_key_s_version_is_the_same_on_a_second_server_and_after_a_restart(rig: Rig, tmp_path: Path) -> None:
+async def test_a_key_s_version_is_the_same_on_a_second_server_and_after_a_restart(
+    rig: Rig, tmp_path: Path
+) -> None:
     """The replica has a copy of the folder in a place of its own, and nothing else in common."""
     rig.put("keys", weights={"1": 70, "2": 30})
     shutil.copytree(rig.repository / "keys", tmp_path / "keys")
@@ -247,17 +266,27 @@ async def test_a_larger_share_moves_keys_from_the_baseline_to_the_candidate_alon
     assert_shares(list(after.values()), {1: 0.8, 2: 0.2})
 
 
-def test_listed_keys_get_their_version_whatever_the_weights(rig: Rig, client: triton.InferenceServerClient) -> None:
+def test_listed_keys_get_their_version_whatever_the_weights(
+    rig: Rig, client: triton.InferenceServerClient
+) -> None:
     rig.put("listed", weights={"1": 100, "2": 0}, keys={"2": ["alice", "camera-7"]})
     for key, version in (("alice", 2), ("camera-7", 2), ("bob", 1)):
         assert {ask(client, "listed", headers={"x-naiad-key": key}) for _ in range(5)} == {version}
         assert ask(client, "listed", parameters={"naiad_key": key}) == version
 
 
-async def test_the_version_that_a_call_names_goes_before_weights_and_keys(rig: Rig, stock: StockClient) -> None:
+async def test_the_version_that_a_call_names_goes_before_weights_and_keys(
+    rig: Rig, stock: StockClient
+) -> None:
     """For all models, or for one of them by its name; also one that the experiment gives nothing."""
     rig.put("named", weights={"1": 100, "2": 0}, keys={"1": ["alice"]})
-    for text, version in (("2", 2), ("named=2", 2), ("other=3, named=2", 2), ("other=2", 1), ("named=1,2", 1)):
+    for text, version in (
+        ("2", 2),
+        ("named=2", 2),
+        ("other=3, named=2", 2),
+        ("other=2", 1),
+        ("named=1,2", 1),
+    ):
         assert await asked(stock, "named", headers={"x-naiad-version": text}) == version
     assert await asked(stock, "named", headers={"x-naiad-version": "2", "x-naiad-key": "alice"}) == 2
     # What the request itself names is asked for more plainly still.
@@ -268,7 +297,12 @@ async def test_a_version_that_is_not_there_or_is_none_is_refused(rig: Rig, stock
     rig.put("named", **ALL_TO_1)
     for text, grpc_code, http_code, words in (
         ("7", "NOT_FOUND", 404, "version 7 is not found"),
-        ("two", "INVALID_ARGUMENT", 400, "x-naiad-version is 'two', it must be a version such as 2, or NAME=2"),
+        (
+            "two",
+            "INVALID_ARGUMENT",
+            400,
+            "x-naiad-version is 'two', it must be a version such as 2, or NAME=2",
+        ),
     ):
         with pytest.raises(InferenceServerException, match=words) as refusal:
             await asked(stock, "named", headers={"x-naiad-version": text})
@@ -363,7 +397,10 @@ def test_a_video_stream_never_changes_its_version_and_a_new_one_does(rig: Rig) -
         return str(found.version)
 
     rig.put("faces", **ALL_TO_1)
-    with Client(rig.endpoints.grpc, color="rgb") as client, client.open_stream("detect", model="faces") as old:
+    with (
+        Client(rig.endpoints.grpc, color="rgb") as client,
+        client.open_stream("detect", model="faces") as old,
+    ):
         old_results = iter(old)
         assert {frame(old, old_results) for _ in range(4)} == {"1"}
         rig.put("faces", **ALL_TO_2)
@@ -435,7 +472,9 @@ def test_requests_in_shared_memory_are_shared_out_and_answered_by_the_version_th
         shm.destroy_shared_memory_region(handle)
 
 
-def test_a_cached_answer_is_of_the_version_that_it_names(rig: Rig, client: triton.InferenceServerClient) -> None:
+def test_a_cached_answer_is_of_the_version_that_it_names(
+    rig: Rig, client: triton.InferenceServerClient
+) -> None:
     """The same few inputs over and over: each version has answers of its own, and hits are shared out too."""
     rig.put("cached", weights={"1": 50, "2": 50})
     found = [ask(client, "cached", value=number % 5) for number in range(300)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import tritonclient.grpc.aio as triton
 from support.clips import frames
 from support.repositories import add_model
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-pytestmark = [pytest.mark.assets, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 CROWDS = {"selfie_crowd.jpg", "stadium_crowd.jpg"}
 """Photos with faces near every threshold: their counts flip with the decoder."""
@@ -87,23 +88,25 @@ def config(parameters: Mapping[str, str]) -> str:
     )
 
 
-@pytest.fixture
-async def running(assets: Path, tmp_path: Path) -> AsyncIterator[NaiadServer]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NaiadServer]:
+    """One server of all of them, which the tests only ask."""
+    repository = tmp_path_factory.mktemp("golden_faces")
     for name, detector in DETECTORS.items():
         model = (assets / "models" / detector.file).read_bytes()
-        add_model(tmp_path, name, model, config({"task": "detect", **detector.parameters}))
+        add_model(repository, name, model, config({"task": "detect", **detector.parameters}))
     # The one detector with a batch dimension, at a fixed size so that mixed photos share batches.
     batched = {"task": "detect", **YUNET, "input.size": "320x320", "input.resize": "letterbox"}
     dynamic = (assets / "models/yunet_n_dynamic.onnx").read_bytes()
     delay = "dynamic_batching { max_queue_delay_microseconds: 30000 }\n"
-    add_model(tmp_path, "yunet_batched", dynamic, delay + config(batched))
+    add_model(repository, "yunet_batched", dynamic, delay + config(batched))
     mobilefacenet = (assets / "models/mobilefacenet_128_dynamic.onnx").read_bytes()
-    add_model(tmp_path, "mobilefacenet", mobilefacenet, config(EMBEDDER))
-    async with server(tmp_path, max_image_bytes=64 * 2**20) as started:
+    add_model(repository, "mobilefacenet", mobilefacenet, config(EMBEDDER))
+    async with server(repository, max_image_bytes=64 * 2**20) as started:
         yield started
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(running: NaiadServer) -> AsyncIterator[Client]:
     async with Client(address(running)) as connected:
         yield connected

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+import pytest_asyncio
 import structlog
 from support.real_triton import find_triton, served_config, triton_process, write_python_model
 from support.repositories import add_model
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-pytestmark = [pytest.mark.assets, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 DETECTOR, EMBEDDER = "yunet", "mobilefacenet"
 FILES = {DETECTOR: "yunet_n_320_320.onnx", EMBEDDER: "mobilefacenet_128_dynamic.onnx"}
@@ -57,28 +58,29 @@ def logging_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture
-async def naiad(assets: Path, tmp_path: Path) -> AsyncIterator[NaiadServer]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def naiad(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NaiadServer]:
     """Naiad, which runs the models itself."""
     find_triton()
-    (tmp_path / "models").mkdir()
+    models = tmp_path_factory.mktemp("models")
     for name, file in FILES.items():
-        add_model(
-            tmp_path / "models", name, (assets / "models" / file).read_bytes(), config(PARAMETERS[name])
-        )
-    async with server(tmp_path / "models") as started:
+        add_model(models, name, (assets / "models" / file).read_bytes(), config(PARAMETERS[name]))
+    async with server(models) as started:
         yield started
 
 
-@pytest.fixture
-async def triton(naiad: NaiadServer, assets: Path, tmp_path: Path) -> AsyncIterator[str]:
-    """A tritonserver with the same models under the same configs."""
-    repository = tmp_path / "triton"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def triton(
+    naiad: NaiadServer, assets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """A tritonserver with the same models under the same configs; it takes seconds to start and to stop."""
+    folder = tmp_path_factory.mktemp("triton")
+    repository = folder / "repository"
     async with grpc.aio.insecure_channel(address(naiad)) as channel:
         for name, file in FILES.items():
             served = await served_config(channel, name)
             write_python_model(repository, served, assets / "models" / file)
-    with triton_process(tmp_path, repository, sorted(FILES)) as running:
+    with triton_process(folder, repository, sorted(FILES)) as running:
         yield running.address
 
 

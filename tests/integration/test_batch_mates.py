@@ -41,8 +41,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> RunGate:
 
 @pytest.fixture
 async def running(tmp_path: Path, gate: RunGate) -> AsyncIterator[NaiadServer]:
-    add_model(tmp_path, "slow", slow(), CONFIG)
-    async with server(tmp_path) as started:
+    # The gate says how long a run takes; without it the loop's own thread may run what takes so little.
+    add_model(tmp_path, "slow", slow(steps=1), CONFIG)
+    async with server(tmp_path, max_inline_run_us=0) as started:
         yield started
         gate.open()
 
@@ -184,11 +185,13 @@ async def test_a_bad_value_in_a_running_batch(phases: Phases, stub: Any, gate: R
     await phases.first
 
 
-async def test_a_malformed_request_never_reaches_the_queue(phases: Phases, stub: Any) -> None:
+async def test_a_malformed_request_never_reaches_the_queue(phases: Phases, stub: Any, gate: RunGate) -> None:
     malformed = request(3)
     malformed.raw_input_contents[0] = b"short"
+    gate.shut()
     phases.first = stub.ModelInfer(request(1))
     calls = [stub.ModelInfer(request(2)), stub.ModelInfer(malformed), stub.ModelInfer(request(4))]
     with pytest.raises(grpc.aio.AioRpcError, match="input byte size mismatch"):
         await calls[1]
+    gate.open()
     assert [value_of(await call) for call in (phases.first, calls[0], calls[2])] == [1, 2, 4]

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 DASHBOARD = DOCKER / "grafana/dashboards/naiad.json"
 PROMETHEUS_ADDS = {"instance", "job"}
+PAGE = DOCKER.parent / "docs/metrics.md"
+EXPERIMENT = {"weights": {"1": 50, "2": 50}, "shadow": {"version": 2}, "guard": {}}
+NOT_HERE = ("GPU", "looked into", "has a shadow, ")
+"""What families are there with that this server need not have: a GPU, and what its process aside finds later."""
 CONFIG = ADD_SUB_CONFIG + "\ndynamic_batching {}\nresponse_cache { enable: true }\n"
 
 Labels = dict[str, set[str]]
@@ -37,10 +41,12 @@ Labels = dict[str, set[str]]
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Labels]:
-    """What a server with a cached model and a stream shows, by sample; those of GPUs, which need not be here, from the table."""
+    """What a server with a cached model, an experiment and a stream shows, by sample; what it need not have, from the table."""
     folder = tmp_path_factory.mktemp("models")
     add_model(folder, "simple", add_sub(), CONFIG)
-    add_model(folder, "detector", brightness_detector(), DETECTOR_CONFIG)
+    both = {1: brightness_detector(), 2: brightness_detector()}
+    detector = add_model(folder, "detector", both, DETECTOR_CONFIG)
+    (detector / "experiment.json").write_text(json.dumps(EXPERIMENT))
     found: defaultdict[str, Labels] = defaultdict(dict)
     # Not by a parser of the format, which gives counters another name.
     for name, labels in re.findall(r"^(\w+)(?:{(.*)})? ", asyncio.run(_scrape(folder)), re.MULTILINE):
@@ -48,15 +54,16 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Labels]:
             found[name].setdefault(label, set()).add(value)
         found[name] |= {}
     for spec in METRICS:
-        if "GPU" in spec.condition:
+        if any(text in spec.condition for text in NOT_HERE):
             found[spec.name] |= {label: set() for label in spec.labels}
     return dict(found) | {"up": {}}
 
 
 async def _scrape(folder: Any) -> str:
-    """The text of `/metrics`, after a frame of a stream."""
+    """The text of `/metrics`, after a frame of a stream and a first look at the experiment."""
+    settings = {"cache_config": ("local,size=1048576",), "experiment_interval_secs": 0.05}
     async with (
-        server(folder, cache_config=("local,size=1048576",)) as running,
+        server(folder, **settings) as running,
         grpc.aio.insecure_channel(address(running)) as channel,
     ):
         stream = await DetectStream(channel).open()
@@ -70,7 +77,10 @@ async def _scrape(folder: Any) -> str:
                 asked.request("GET", "/metrics")
                 return asked.getresponse().read().decode()
 
-        return await asyncio.to_thread(read)
+        async with asyncio.timeout(30):
+            while "naiad_experiment_verdict" not in (text := await asyncio.to_thread(read)):
+                pass
+        return text
 
 
 def targets() -> list[tuple[str, str]]:
@@ -148,6 +158,22 @@ def test_alerts_ask_for_what_there_is(metrics: Mapping[str, Labels]) -> None:
         hold(rule["expr"], metrics, set(re.findall(r"\$labels\.(\w+)", said)))
         assert {"page", "ticket"} & {rule["labels"]["severity"]}
         assert rule["for"]
+
+
+def test_the_page_asks_for_what_there_is(metrics: Mapping[str, Labels]) -> None:
+    """Its queries, and the alert that it shows; what is an expression of those names a metric."""
+    page = PAGE.read_text(encoding="utf-8")
+    rows = page.partition("## Questions and queries")[2].partition("\n## ")[0].replace("\\|", "|")
+    queries = [text for text in re.findall(r"`([^`]+)`", rows) if re.search(r"\b(naiad|nv)_", text)]
+    assert len(queries) > 12
+    for query in queries:
+        hold(query, metrics, set())
+    yaml = pytest.importorskip("yaml")
+    (shown,) = re.findall(r"```yaml\n(groups:.*?)```", page, re.DOTALL)
+    for group in yaml.safe_load(shown)["groups"]:
+        for rule in group["rules"]:
+            said = " ".join(rule["annotations"].values())
+            hold(rule["expr"], metrics, set(re.findall(r"\$labels\.(\w+)", said)))
 
 
 def test_every_alert_is_tried_by_a_rule_test() -> None:

@@ -489,6 +489,34 @@ async def test_a_body_that_is_nothing_but_a_file_is_enough_over_http(
         assert (status, b"byte size mismatch" in answer) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("detector", "send it with the header 'Inference-Header-Content-Length: 0'"),
+        (
+            "plain",
+            "model 'plain' takes no image files: its config would have to say naiad.accepts \"encoded\", and the "
+            "call the header 'Inference-Header-Content-Length: 0'",
+        ),
+    ],
+)
+async def test_who_sends_a_file_as_if_it_were_json_is_told_what_to_do(
+    running: NaiadServer, model: str, told: str
+) -> None:
+    """By its bytes, as curl sends it without a type of its own, or by its type alone; JSON stays JSON."""
+    async with http_session(running) as post:
+        for body, kind, what in (
+            (grey(51), "image/png", "an image file"),
+            (grey(51), "application/x-www-form-urlencoded", "an image file"),
+            (b"....ftypheic", "image/heic; x=1", "of type image/heic"),
+        ):
+            status, answer = await post(model, body, {"Content-Type": kind})
+            error = f"failed to parse the request JSON buffer: the body is {what}; {told}"
+            assert (status, json.loads(answer)) == (400, {"error": error})
+        status, answer = await post(model, b" {}", {"Content-Type": "image/png"})
+        assert (status, b"inputs" in answer) == (400, True)
+
+
 @contextlib.asynccontextmanager
 async def http_session(running: NaiadServer) -> AsyncIterator[Any]:
     """Posts a body to a model's infer endpoint."""

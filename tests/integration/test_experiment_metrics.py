@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+from collections import Counter
 from contextlib import closing
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
     from naiad.app import NaiadServer
 
-Samples = dict[tuple[str, ...], float]
-"""Values by the sample's name and its labels' values."""
+Samples = dict[str, float]
+"""Values by `key`."""
 
 EXPERIMENT = {
     "weights": {"1": 50, "2": 50},
@@ -43,14 +45,34 @@ EXPERIMENT = {
     # No limit is reached: what is decided is decided by hand.
     "guard": {"min_requests": 1_000_000, "min_cosine": -1},
 }
-REQUESTS = 24
+REQUESTS = 60
 MODELS = ("faces", "sums", "vectors")
 DECISIONS = {
     pb.DECISION_KIND_ROLL_BACK: "roll_back",
     pb.DECISION_KIND_PROMOTE: "promote",
     pb.DECISION_KIND_RESUME: "resume",
 }
-ASIDE = ("naiad_aside_pending",), ("naiad_aside_starts_total",), ("naiad_aside_cpu_seconds_total",)
+# What metrics call a field of the report.
+OUTCOMES = {"success": "ok", "failed": "errors", "callers_fault": "callers_faults", "cancelled": "cancelled"}
+QUANTILES = {"0.5": "p50_ms", "0.9": "p90_ms", "0.99": "p99_ms"}
+ARM_FIGURES = {
+    "empty_rate": "naiad_experiment_empty_ratio",
+    "faces": "naiad_experiment_faces",
+    "score": "naiad_experiment_score",
+    "norm": "naiad_experiment_norm",
+}
+SHADOW_OUTCOMES = {"compared": "compared", "failed": "failures", "skipped": "skipped"}
+SHADOW_FIGURES = {
+    "missed": "naiad_shadow_missed_ratio",
+    "extra": "naiad_shadow_extra_ratio",
+    "cosine": "naiad_shadow_cosine",
+    "mismatched": "naiad_shadow_mismatch_ratio",
+}
+
+
+def key(name: str, **labels: object) -> str:
+    """A sample's name and its labels, in one order."""
+    return " ".join([name, *(f"{label}={text}" for label, text in sorted(labels.items()))])
 
 
 def dim_detector() -> onnx.ModelProto:
@@ -94,7 +116,7 @@ async def scrape(running: NaiadServer) -> Samples:
 
     families = text_string_to_metric_families(await asyncio.to_thread(read))
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        key(sample.name, **sample.labels): sample.value
         for family in families
         for sample in family.samples
         if sample.name.startswith(("naiad_experiment", "naiad_shadow", "naiad_aside"))
@@ -114,60 +136,41 @@ def pictures(index: int) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def said(report: pb.Report) -> Iterator[tuple[tuple[str, ...], float]]:
+def said(report: pb.Report) -> Iterator[tuple[str, float]]:
     """The samples that a report amounts to."""
-    model = report.model
+    arm: Any  # its fields are asked for by name
     for arm in report.arms:
-        version = str(arm.version)
-        requests = partial(_labelled, "naiad_experiment_requests_total", model, version)
-        yield requests("success"), arm.ok
-        yield requests("failed"), arm.errors
-        yield requests("callers_fault"), arm.callers_faults
-        yield requests("cancelled"), arm.cancelled
-        yield ("naiad_experiment_share", model, version), arm.share
-        latency = "naiad_experiment_latency_seconds"
-        yield (f"{latency}_count", model, version), arm.ok
-        for quantile, name in (("0.5", "p50_ms"), ("0.9", "p90_ms"), ("0.99", "p99_ms")):
-            if arm.HasField(name):
-                yield (latency, model, version, quantile), getattr(arm, name) / 1_000
-        names = {"empty_rate": "empty_ratio", "faces": "faces", "score": "score", "norm": "norm"}
-        yield from _figures(arm, "naiad_experiment", names, model, version)
-    yield from _said_of_shadow(model, report.shadow)
+        of = {"model": report.model, "version": arm.version}
+        for outcome, field in OUTCOMES.items():
+            yield key("naiad_experiment_requests_total", outcome=outcome, **of), getattr(arm, field)
+        yield key("naiad_experiment_share", **of), arm.share
+        yield key("naiad_experiment_latency_seconds_count", **of), arm.ok
+        for quantile, field in QUANTILES.items():
+            if arm.HasField(field):
+                seconds = getattr(arm, field) / 1_000
+                yield key("naiad_experiment_latency_seconds", quantile=quantile, **of), seconds
+        yield from _figures(arm, ARM_FIGURES, of)
+    shadow, of = report.shadow, {"model": report.model, "version": report.shadow.version}
+    for outcome, field in SHADOW_OUTCOMES.items():
+        yield key("naiad_shadow_requests_total", outcome=outcome, **of), getattr(shadow, field)
+    yield from _figures(shadow, SHADOW_FIGURES, of)
     for candidate in report.candidates:
+        of = {"model": report.model, "version": candidate.version}
         for verdict in ("collecting", "holding", "better", "roll_back", "promote"):
-            labels = model, str(candidate.version), verdict
-            yield ("naiad_experiment_verdict", *labels), candidate.verdict.kind == verdict
-    for kind, by in (*((name, "person") for name in DECISIONS.values()), ("roll_back", "guard")):
-        made = [each for each in report.decisions if DECISIONS[each.kind] == kind]
-        count = sum((each.by == "guard") == (by == "guard") for each in made)
-        yield ("naiad_experiment_decisions_total", model, kind, by), count
-    yield ("naiad_experiment_decisions_total", model, "promote", "guard"), 0
+            is_said = int(candidate.verdict.kind == verdict)
+            yield key("naiad_experiment_verdict", verdict=verdict, **of), is_said
+    made = Counter((DECISIONS[each.kind], each.by == "guard") for each in report.decisions)
+    for decision, is_guard in product(DECISIONS.values(), (False, True)):
+        labels = {"decision": decision, "by": "guard" if is_guard else "person"}
+        if labels != {"decision": "resume", "by": "guard"}:  # guards do not
+            name = key("naiad_experiment_decisions_total", model=report.model, **labels)
+            yield name, made[decision, is_guard]
 
 
-def _said_of_shadow(model: str, shadow: pb.ShadowReport) -> Iterator[tuple[tuple[str, ...], float]]:
-    requests = partial(_labelled, "naiad_shadow_requests_total", model, str(shadow.version))
-    yield requests("compared"), shadow.compared
-    yield requests("failed"), shadow.failures
-    yield requests("skipped"), shadow.skipped
-    names = {
-        "missed": "missed_ratio",
-        "extra": "extra_ratio",
-        "cosine": "cosine",
-        "mismatched": "mismatch_ratio",
-    }
-    yield from _figures(shadow, "naiad_shadow", names, model, str(shadow.version))
-
-
-def _figures(
-    part: Any, prefix: str, names: Mapping[str, str], *labels: str
-) -> Iterator[tuple[tuple[str, ...], float]]:
+def _figures(part: Any, names: Mapping[str, str], of: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for field, name in names.items():
         if part.HasField(field) and getattr(part, field).HasField("value"):
-            yield (f"{prefix}_{name}", *labels), getattr(part, field).value
-
-
-def _labelled(*labels: str) -> tuple[str, ...]:
-    return labels
+            yield key(name, **of), getattr(part, field).value
 
 
 async def settled(running: NaiadServer, stub: Any) -> tuple[list[pb.Report], Samples]:
@@ -177,7 +180,7 @@ async def settled(running: NaiadServer, stub: Any) -> tuple[list[pb.Report], Sam
             before = await reports(stub)
             samples = await scrape(running)
             is_judged = all(report.candidates for report in before)
-            if is_judged and not samples[ASIDE[0]] and before == await reports(stub):
+            if is_judged and not samples["naiad_aside_pending"] and before == await reports(stub):
                 return before, samples
             await asyncio.sleep(0.05)  # what another process does has no event
 
@@ -192,33 +195,41 @@ async def test_the_metrics_of_experiments_say_what_their_reports_say(
     """A detector, an embedder and plain tensors, each with half of its requests to a candidate, and shadowed."""
     # The process aside would wait until no other test wants a CPU.
     monkeypatch.setattr("naiad.app.AsideSettings", partial(AsideSettings, is_idle=False))
+    # Nor is a copy to be skipped: all three figures of shadows need some.
+    settings = {"shadow_max_pending": 4 * REQUESTS * len(MODELS), "allow_experiment_decisions": True}
     async with (
-        server(repository, experiment_interval_secs=0.05, allow_experiment_decisions=True) as running,
+        server(repository, experiment_interval_secs=0.05, **settings) as running,
         grpc.aio.insecure_channel(address(running)) as channel,
         triton.InferenceServerClient(address(running)) as client,
     ):
         stub = experiments_pb2_grpc.ExperimentServiceStub(channel)
+        roll_back = pb.DecideRequest(model="faces", kind=pb.DECISION_KIND_ROLL_BACK, candidate=2, by="anna")
+        resume = pb.DecideRequest(model="faces", kind=pb.DECISION_KIND_RESUME, by="anna")
+        await stub.Decide(roll_back)
+        await stub.Decide(resume)  # whoever is resumed begins without evidence
         for index in range(REQUESTS):
             for model, inputs in pictures(index).items():
                 await client.infer(model, infer_inputs(**inputs))
-        for kind in (pb.DECISION_KIND_ROLL_BACK, pb.DECISION_KIND_RESUME, pb.DECISION_KIND_ROLL_BACK):
-            await stub.Decide(pb.DecideRequest(model="faces", kind=kind, candidate=2, by="anna"))
+        await stub.Decide(roll_back)
         found, samples = await settled(running, stub)
     expected = dict(pair for report in found for pair in said(report))
-    aside = {key: samples.pop(key) for key in ASIDE}
+    aside = {name: samples.pop(name) for name in list(samples) if name.startswith("naiad_aside")}
     assert samples == pytest.approx(expected, rel=1e-9)
     # What was to be seen was seen: the two sides do not agree for want of figures.
     for model in MODELS:
-        answered = [samples["naiad_experiment_requests_total", model, each, "success"] for each in "12"]
+        requests = partial(key, "naiad_experiment_requests_total", model=model, outcome="success")
+        answered = [samples[requests(version=version)] for version in (1, 2)]
         assert sum(answered) == REQUESTS
         assert all(answered)
-        assert samples["naiad_experiment_verdict", model, "2", "collecting"] == 1
-    assert samples["naiad_shadow_missed_ratio", "faces", "2"] > 0
-    assert samples["naiad_shadow_mismatch_ratio", "sums", "2"] == 0.5
-    assert -1 < samples["naiad_shadow_cosine", "vectors", "2"] < 1
-    assert samples["naiad_experiment_norm", "vectors", "1"] > 200
-    assert 0 < samples["naiad_experiment_empty_ratio", "faces", "1"] <= 1
-    assert samples["naiad_experiment_share", "faces", "2"] == 0
-    assert samples["naiad_experiment_decisions_total", "faces", "roll_back", "person"] == 2
-    assert aside["naiad_aside_starts_total",] == 1
-    assert aside["naiad_aside_cpu_seconds_total",] > 0
+        assert samples[key("naiad_experiment_verdict", model=model, version=2, verdict="collecting")] == 1
+        assert samples[key("naiad_shadow_requests_total", model=model, version=2, outcome="skipped")] == 0
+    assert samples["naiad_shadow_missed_ratio model=faces version=2"] > 0
+    assert samples["naiad_shadow_mismatch_ratio model=sums version=2"] == 0.5
+    assert -1 < samples["naiad_shadow_cosine model=vectors version=2"] < 1
+    assert samples["naiad_experiment_norm model=vectors version=1"] > 200
+    assert 0 <= samples["naiad_experiment_empty_ratio model=faces version=1"] <= 1
+    assert samples["naiad_experiment_share model=faces version=2"] == 0
+    decisions = key("naiad_experiment_decisions_total", model="faces", decision="roll_back", by="person")
+    assert samples[decisions] == 2
+    assert aside.pop("naiad_aside_cpu_seconds_total") > 0
+    assert aside == {"naiad_aside_starts_total": 1, "naiad_aside_pending": 0}

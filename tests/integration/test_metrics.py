@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from naiad.core.tensors import Array
-    from naiad.telemetry.metrics import ModelState, RoomView, StreamsView, VersionState, VersionView
+    from naiad.telemetry.metrics import (
+        AsideView,
+        ExperimentView,
+        ModelState,
+        RoomView,
+        StreamsView,
+        VersionState,
+        VersionView,
+    )
 
 QUEUE, BUSY = 100, 2
 """Requests that may wait, and those that two instances have taken meanwhile, one each."""
@@ -254,6 +262,12 @@ class _Nothing:
 
     def rooms(self) -> tuple[RoomView, ...]:
         return ()
+
+    def experiments(self) -> tuple[ExperimentView, ...]:
+        return ()
+
+    def aside(self) -> AsideView | None:
+        return None
 
 
 async def test_a_head_without_end_is_refused(simple: Path) -> None:

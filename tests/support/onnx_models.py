@@ -82,14 +82,14 @@ SLOW_SIZE = 400
 """Rows and columns of the slow model's input."""
 
 
-def slow() -> onnx.ModelProto:
-    """OUTPUT = INPUT (FP32 `[N, SLOW_SIZE, SLOW_SIZE]`) after tens of milliseconds of multiplying it by one.
+def slow(steps: int = 60) -> onnx.ModelProto:
+    """OUTPUT = INPUT (FP32 `[N, SLOW_SIZE, SLOW_SIZE]`) after `steps` multiplications by one, a millisecond each.
 
     TABLE[INDEX] is added to nothing: an INDEX beyond 0 fails the run, which no shape check can see.
     """
     nodes = [helper.make_node("Gather", ["table", "INDEX"], ["zero"])]
     last = "INPUT"
-    for step in range(60):
+    for step in range(steps):
         nodes.append(helper.make_node("MatMul", [last, "one"], [f"step{step}"]))
         last = f"step{step}"
     nodes.append(helper.make_node("Unsqueeze", ["zero", "axis"], ["zeros"]))

@@ -292,7 +292,7 @@ class Witness:
                 assert not isinstance(next_batch(scheduler._queue, now, scheduler._policy), Run)
             return
         for instance in idle:
-            group = scheduler._instances.index(instance)
+            group = list(scheduler._instances).index(instance)
             heads = {row: sequence.waiting[0] for row, sequence in ready[group].items()}
             assert not isinstance(next_rows(heads, now, scheduler._policy), RunRows)
 

@@ -122,7 +122,7 @@ class Stage(Generic[AnySession]):
             await _turns()
         await _turns()
         begun = []
-        running = self.scheduler._running
+        running = self.scheduler._instances.running
         for instance, batch in running.items():
             if self._seen.get(instance) is not batch:
                 self._sessions[instance].wait_began()
@@ -136,11 +136,11 @@ class Stage(Generic[AnySession]):
         Returns:
             the inputs of the further runs that it took, because the batch as a whole failed.
         """
-        session, batch = self._sessions[instance], self.scheduler._running[instance]
+        session, batch = self._sessions[instance], self.scheduler._instances.running[instance]
         before = len(session.given)
         again = 0
         session.let_go()
-        while self.scheduler._running.get(instance) is batch:
+        while self.scheduler._instances.running.get(instance) is batch:
             if session.began():  # it is the same batch, so this is one of its requests alone
                 again += 1
                 session.let_go()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,19 +13,33 @@ import grpc
 import numpy as np
 from onnx import TensorProto, helper
 from support.onnx_models import info, model
+from support.repositories import add_model
 from support.stock_clients import PATIENCE_S
 
 from naiad.config.experiment_reader import read_experiment
+from naiad.core.clock import MonotonicClock
+from naiad.core.tensors import ModelKey
+from naiad.lifecycle.experiments.aside import AsideProcess
+from naiad.lifecycle.loading import RepositoryLoader
+from naiad.lifecycle.version_loader import VersionLoader
+from naiad.repository.layout import read_folder
+from naiad.runtime.ort_environment import OrtEnvironment
+from naiad.runtime.threads import CpuBudget
+from naiad.telemetry.statistics import VersionStatistics
 from naiad_protos.naiad.experiments.v1 import experiments_pb2 as pb
 from naiad_protos.naiad.experiments.v1 import experiments_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     import onnx
     from onnx import NodeProto
+
+    from naiad.config.model_config import ModelConfig
+    from naiad.lifecycle.experiments.aside import AsideJob, AsideResult
+    from naiad.lifecycle.version import ServingVersion
 
 POLLING = ("--model-control-mode=poll", "--repository-poll-secs=0.2", "--repository-quiet-secs=0.1")
 """Flags of a server that sees a changed file at once."""
@@ -77,7 +93,9 @@ parameters {{ key: "naiad.head" value {{ string_value: "boxes" }} }}
 """
 
 
-def grid_detector(*, bright: int = BRIGHT, score: float = 0.9, fails_from: int | None = None) -> onnx.ModelProto:
+def grid_detector(
+    *, bright: int = BRIGHT, score: float = 0.9, fails_from: int | None = None
+) -> onnx.ModelProto:
     """A face of `score` in each cell of a picture whose middle is at least `bright`.
 
     A picture whose top left pixel is `fails_from` or more fails the run: a row is read that is not there.
@@ -246,3 +264,61 @@ class Reports:
             return report.digest == digest and all(arm.state != "not ready" for arm in report.arms)
 
         return self.wait_for(name, holds, f"in force: {digest}")
+
+
+@asynccontextmanager
+async def serving_versions(
+    root: Path, name: str, models: Mapping[int, onnx.ModelProto | bytes], config: str = PLAIN_CONFIG
+) -> AsyncIterator[dict[int, ServingVersion]]:
+    """Versions of a model that are written, loaded and ready, each with its scheduler."""
+    folder = read_folder(add_model(root, name, models, config))
+    loader = RepositoryLoader(
+        OrtEnvironment.detect(), CpuBudget(1, ""), auto_complete=True, default_max_batch_size=4
+    )
+    with ThreadPoolExecutor(1) as pool:
+        versions = VersionLoader(
+            loader,
+            pool,
+            clock=MonotonicClock(),
+            max_queue_size=100,
+            retries=0,
+            new_statistics=lambda _: VersionStatistics(),
+        )
+        read = loader.read_config(folder)
+        serving = {
+            number: versions.serve(ModelKey(name, number), loader.load(folder, number, read), 0.0)
+            for number in models
+        }
+    try:
+        yield serving
+    finally:
+        for version in serving.values():
+            await version.close()
+
+
+class NotedAside(AsideProcess):
+    """A process aside that is never started: it notes what it is asked for, and tests answer its jobs."""
+
+    def __init__(self, *, has_room: bool = True) -> None:
+        super().__init__()
+        self.has_room = has_room
+        self.jobs: list[tuple[AsideJob, Callable[[AsideResult], None]]] = []
+        self.orders: list[tuple[str, int]] = []
+
+    def submit(self, job: AsideJob, done: Callable[[AsideResult], None]) -> bool:
+        """Note a job, if there is room."""
+        if self.has_room:
+            self.jobs.append((job, done))
+        return self.has_room
+
+    def read_model(self, key: ModelKey, config: ModelConfig) -> None:
+        """Note it."""
+        self.orders.append(("read", key.version))
+
+    def open_model(self, key: ModelKey, *_: Any, **__: Any) -> None:
+        """Note it."""
+        self.orders.append(("open", key.version))
+
+    def close_model(self, key: ModelKey) -> None:
+        """Note it."""
+        self.orders.append(("close", key.version))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import signal
-import threading
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress
 
 from naiad_client import Client, NaiadError
 
@@ -20,26 +19,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--address", default="localhost:8001")
-    parser.add_argument("--per-second", type=float, default=25, help="calls begun each second, at most")
-    parser.add_argument("--key", default="", help="the same key gets the same version; without one, any")
+    parser.add_argument("--key", help="the same key gets the same version; without one, any")
     arguments = parser.parse_args(argv)
-    photos = itertools.cycle([path.read_bytes() for path in sorted(arguments.folder.glob("*.jpg"))])
-    ended, answers = threading.Event(), Counter[str]()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    photos = [path.read_bytes() for path in sorted(arguments.folder.glob("*.jpg"))]
     metadata = [("x-naiad-key", arguments.key)] if arguments.key else []
-    columns = TextColumn("{task.description}"), TextColumn("{task.completed} calls")
-    with Client(arguments.address, metadata=metadata) as client, Progress(*columns) as progress:
-        task, due = progress.add_task("", total=None), time.monotonic()
-        while not ended.wait(max(0, due - time.monotonic())):
-            due = max(due + 1 / arguments.per_second, time.monotonic())
-            try:
-                answers[f"version {client.detect(next(photos)).version}"] += 1
-            except NaiadError as error:
-                answers[f"failed: {error}"] += 1
-            progress.update(task, advance=1, description=str(dict(answers.most_common(5))))
+    answers: Counter[str] = Counter()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Client(arguments.address, metadata=metadata) as client, Progress() as progress:
+        task = progress.add_task("", total=None)
+        with suppress(KeyboardInterrupt):
+            for photo in itertools.cycle(photos):
+                try:
+                    answers[f"version {client.detect(photo).version}"] += 1
+                except NaiadError as error:
+                    answers[f"failed: {error}"] += 1
+                progress.update(task, description=str(dict(answers.most_common(5))))
     for answer, count in sorted(answers.items()):
-        print(f"{answer}: {count} calls, {count / answers.total():.0%}")
+        print(f"{answer}: {count} calls, {count / answers.total():.1%}")
     return 1 if any(answer.startswith("failed") for answer in answers) else 0
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -28,7 +29,7 @@ from naiad_client.images import is_path
 from naiad_client.options import DEFAULT_MAX_IN_FLIGHT, Crop, FaceIn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import TypeVar, Unpack
 
@@ -77,23 +78,38 @@ class Client(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel and cancel the calls under way. Safe to call twice."""
+        """Close the channel; calls under way, and later ones, fail with CancelledError. Safe to call twice."""
+        self._is_closed = True
         if hasattr(self._stub, "close"):
             await self._stub.close()
         await self._channel.close(None)
 
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """As for threads; of a closed channel's calls grpc.aio says that their task was cancelled."""
+        try:
+            with super()._opened():
+                yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_closed and task is not None and not task.cancelling():
+                raise self._closed() from None
+            raise
+
     async def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT_S) -> None:
         """As `naiad_client.Client.wait_until_ready`."""
         readiness = Readiness(self.address, timeout)
-        watch = self._channel.unary_stream(HEALTH_WATCH, None, None)
         end = time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
-            call = watch(HEALTH_REQUEST, timeout=left, metadata=self._metadata, wait_for_ready=True)
+            with self._opened():
+                watch = self._channel.unary_stream(HEALTH_WATCH, None, None)
+                call = watch(HEALTH_REQUEST, timeout=left, metadata=self._metadata, wait_for_ready=True)
             try:
-                async for status in call:
-                    if readiness.is_ready(status):
-                        return
+                with self._opened():
+                    async for status in call:
+                        if readiness.is_ready(status):
+                            return
             except grpc.RpcError as error:
                 if readiness.is_ready_despite(error):
                     return
@@ -187,6 +203,7 @@ class Client(BaseClient):
         max_in_flight: int,
         options: StreamOptions,
     ) -> AsyncGenerator[FrameResult[Any], None]:
+        self._check_open()
         check_stream(frames, max_in_flight)
         core = partial(self._plain_core, kind, options, max_in_flight)
         core(
@@ -195,8 +212,14 @@ class Client(BaseClient):
         return run_stream(lambda: self._session(core(time.monotonic()), options.get("key")), frames, pair)
 
     def _session(self, core: StreamCore[Any], key: str | None) -> StreamSession[Any]:
+        self._check_open()
         method, metadata = getattr(self._stub, core.messages.method), self._metadata_for(key)
-        return StreamSession(core, lambda timeout: method(timeout=timeout, metadata=metadata))
+
+        def start(timeout: float | None) -> Any:
+            with self._opened():
+                return method(timeout=timeout, metadata=metadata)
+
+        return StreamSession(core, start)
 
     async def _call(self, build: Callable[[], Call[ResultT]], *images: object) -> ResultT:
         """Make a call, again where that may help; files are read in a worker thread."""
@@ -206,9 +229,11 @@ class Client(BaseClient):
         while True:
             try:
                 left_s = plan.left_s(time.monotonic())
-                return call.parse(
-                    await method(call.request, timeout=left_s, metadata=self._metadata_for(call.key))
-                )
+                with self._opened():
+                    answer = await method(
+                        call.request, timeout=left_s, metadata=self._metadata_for(call.key)
+                    )
+                return call.parse(answer)
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 pause_s = plan.pause_s(failure, time.monotonic())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
+import grpc.aio
 
-from naiad_client.errors import DeadlineExceededError, from_rpc
+from naiad_client.errors import CancelledError, DeadlineExceededError, from_rpc
 from naiad_client.images import DEFAULT_QUALITY, Pictures
 from naiad_client.messages import Messages
 from naiad_client.modes import make_stub
@@ -17,7 +19,7 @@ from naiad_client.stream_core import StreamCore
 from naiad_client.stream_messages import Terms, stream_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from naiad_client.images import Color, Encoding
     from naiad_client.messages import Call
@@ -78,6 +80,7 @@ class BaseClient(ABC):
     """
 
     _stub: Any
+    _is_closed = False
 
     def __init__(
         self,
@@ -109,6 +112,27 @@ class BaseClient(ABC):
         self, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int | str], ...]
     ) -> None:
         """Open the channel; nothing is sent before the first call."""
+
+    def _check_open(self) -> None:
+        """Refuse a call of a client that is closed, with CancelledError."""
+        if self._is_closed:
+            raise self._closed()
+
+    def _closed(self) -> CancelledError:
+        return CancelledError(
+            grpc.StatusCode.CANCELLED, f"this client of {self.address} is closed: it makes no more calls"
+        )
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Around whatever uses the channel, which gRPC refuses in ways of its own once it is closed."""
+        self._check_open()
+        try:
+            yield
+        except (ValueError, grpc.aio.UsageError) as error:
+            if self._is_closed:  # by another thread or task, since it was looked at
+                raise self._closed() from error
+            raise
 
     def _make_stub(self, channel: Any) -> Any:
         """What the calls are made on: an object with the methods of `VisionServiceStub`."""

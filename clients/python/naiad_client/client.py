@@ -70,7 +70,8 @@ class Client(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the channel; calls under way fail with CancelledError. Safe to call twice."""
+        """Close the channel; calls under way, and later ones, fail with CancelledError. Safe to call twice."""
+        self._is_closed = True
         getattr(self._stub, "close", lambda: None)()
         self._channel.close()
 
@@ -79,14 +80,16 @@ class Client(BaseClient):
 
         Raises:
             DeadlineExceededError: it did not within `timeout` seconds; the message says how far it came.
+            CancelledError: the client is closed.
             NaiadError: the server refused to be asked.
         """
         readiness = Readiness(self.address, timeout)
-        watch = self._channel.unary_stream(HEALTH_WATCH, None, None)
         end = time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
-            call = watch(HEALTH_REQUEST, timeout=left, metadata=self._metadata, wait_for_ready=True)
+            with self._opened():
+                watch = self._channel.unary_stream(HEALTH_WATCH, None, None)
+                call = watch(HEALTH_REQUEST, timeout=left, metadata=self._metadata, wait_for_ready=True)
             try:
                 if any(readiness.is_ready(status) for status in call):
                     return
@@ -171,6 +174,7 @@ class Client(BaseClient):
 
         Raises:
             ValueError: an option is not for that kind of stream, or out of bounds.
+            CancelledError: the client is closed.
         """
         core = self._session_core(kind, options, time.monotonic())
         return self._session(core, options.get("key"))
@@ -229,6 +233,7 @@ class Client(BaseClient):
         max_in_flight: int,
         options: StreamOptions,
     ) -> Generator[FrameResult[Any], None, None]:
+        self._check_open()
         check_stream(frames, max_in_flight)
         core = partial(self._plain_core, kind, options, max_in_flight)
         core(
@@ -237,10 +242,12 @@ class Client(BaseClient):
         return run_stream(lambda: self._session(core(time.monotonic()), options.get("key")), frames, pair)
 
     def _session(self, core: StreamCore[Any], key: str | None) -> StreamSession[Any]:
+        self._check_open()
         method, metadata = getattr(self._stub, core.messages.method), self._metadata_for(key)
 
         def start(requests: Iterator[Any], timeout: float | None) -> grpc.CallIterator[Any]:
-            call: grpc.CallIterator[Any] = method(requests, timeout=timeout, metadata=metadata)
+            with self._opened():
+                call: grpc.CallIterator[Any] = method(requests, timeout=timeout, metadata=metadata)
             return call
 
         return StreamSession(core, start)
@@ -252,7 +259,9 @@ class Client(BaseClient):
         while True:
             try:
                 left_s = plan.left_s(time.monotonic())
-                return call.parse(method(call.request, timeout=left_s, metadata=self._metadata_for(call.key)))
+                with self._opened():
+                    answer = method(call.request, timeout=left_s, metadata=self._metadata_for(call.key))
+                return call.parse(answer)
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 pause_s = plan.pause_s(failure, time.monotonic())

@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from naiad.core.errors import InvalidArgumentError, NaiadError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 DEFAULT_PORTS = {"http": 8000, "grpc": 8001}
 """Those of `naiad serve`; a test holds them to its settings."""
@@ -26,9 +28,15 @@ _OFF = frozenset({"false", "off", "0"})
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what is listened on, not bound
 _MOST_OF_A_REASON_BYTES = 4_096
 
+PAUSE_S = 0.2
+"""Between two questions of one that waits."""
+
 
 class Question(NamedTuple):
-    """What is asked of whom: `model` is empty for the whole server; without `ready`, whether it lives."""
+    """What is asked of whom: `model` is empty for the whole server; without `ready`, whether it lives.
+
+    `wait_s` is how long it is asked again and again, 0 for once.
+    """
 
     scheme: str
     host: str
@@ -37,6 +45,7 @@ class Question(NamedTuple):
     model: str
     headers: dict[str, str]
     timeout_s: float
+    wait_s: float = 0.0
 
     @property
     def server(self) -> str:
@@ -63,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         question = read_question(arguments, os.environ)
-        ask(question)
+        wait_for(question, ask)
     except NaiadError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -86,8 +95,9 @@ def read_question(arguments: Sequence[str], environment: Mapping[str, str]) -> Q
         port = None
     if url.scheme not in DEFAULT_PORTS or not url.hostname or not port or url.path.strip("/"):
         raise InvalidArgumentError(f"--url={text} should be http://HOST:PORT or grpc://HOST:PORT")
-    if given.timeout <= 0:
-        raise InvalidArgumentError(f"--timeout={given.timeout:g} should be above 0")
+    for flag, seconds in (("timeout", given.timeout), ("wait", given.wait)):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise InvalidArgumentError(f"--{flag}={seconds:g} should be above 0, and a number")
     return Question(
         scheme=url.scheme,
         host=url.hostname,
@@ -96,6 +106,7 @@ def read_question(arguments: Sequence[str], environment: Mapping[str, str]) -> Q
         model=given.model,
         headers=dict(_header(text) for text in given.header),
         timeout_s=given.timeout,
+        wait_s=given.wait or 0.0,
     )
 
 
@@ -117,11 +128,39 @@ def default_url(environment: Mapping[str, str]) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+def wait_for(
+    question: Question,
+    ask: Callable[[Question], None],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Ask, and again until the answer is yes or the question's `wait_s` are over; no answer takes longer.
+
+    Raises:
+        UnavailableError: the last answer was no, or there was none; the message says why.
+        InvalidArgumentError: no later answer can be another one.
+    """
+    if not question.wait_s:
+        return ask(question)
+    end_s = clock() + question.wait_s
+    left_s = question.wait_s
+    while True:
+        try:
+            return ask(question._replace(timeout_s=min(question.timeout_s, left_s)))
+        except UnavailableError as error:
+            left_s = end_s - clock() - PAUSE_S
+            if left_s <= 0:
+                raise UnavailableError(f"{error} (asked for {question.wait_s:g} s)") from None
+        sleep(PAUSE_S)
+
+
 def ask(question: Question) -> None:
     """Return if the answer is yes.
 
     Raises:
         UnavailableError: it is no, or there is none in time; the message says why.
+        InvalidArgumentError: what is there speaks no HTTP.
     """
     if question.scheme == "grpc":
         _ask_grpc(question)
@@ -140,7 +179,7 @@ def _ask_http(question: Question) -> None:
     except OSError as error:
         raise UnavailableError(f"{question.server} does not answer: {error}") from None
     except http.client.HTTPException:  # its text is what came, such as gRPC's binary frames
-        raise UnavailableError(
+        raise InvalidArgumentError(
             f"{question.server} does not answer in HTTP: a gRPC port is asked by grpc://HOST:PORT"
         ) from None
     finally:
@@ -216,6 +255,12 @@ def _parser() -> _Parser:
         help="a header to send, where --http-restricted-api or --grpc-restricted-protocol asks for one",
     )
     parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)"
+        "--timeout", type=float, default=5.0, metavar="SECONDS", help="how long one answer may take (default: 5)"
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="ask again until it is so, for so long at most (default: ask once)",
     )
     return parser

@@ -11,6 +11,7 @@ from naiad.config.graph_checks import check_graph
 from naiad.config.initial_states import read_initial_states
 from naiad.config.messages import enum_name, new_message
 from naiad.config.normalize import fill_defaults
+from naiad.config.reader import config_from_message
 from naiad.config.validate import validate_tensors
 from naiad.config.vision_config import Layout
 from naiad.config.vision_parameters import read_vision_config
@@ -18,6 +19,7 @@ from naiad.config.warmup_config import read_warmup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from naiad.config.autofill import Autofill
     from naiad.config.messages import Message
@@ -83,6 +85,17 @@ def complete_ensemble_config(config: ModelConfig) -> ModelConfig:
     message.model_transaction_policy.SetInParent()  # what Triton found out about the steps: none is decoupled
     vision = read_vision_config(config, layout_hint=_layout_hint(message))
     return replace(config, message=message, vision=vision)
+
+
+def read_completed_config(message: Message, folder: Path) -> ModelConfig:
+    """A config that was completed before, from its message, which is changed: `vision` is read out of it.
+
+    Raises:
+        InvalidArgumentError: the message is none of a completed config.
+        UnsupportedError: a label file lies outside the model's folder.
+    """
+    config = config_from_message(message, folder)
+    return replace(config, vision=read_vision_config(config, layout_hint=_layout_hint(message)))
 
 
 def _apply(fill: Autofill, message: Message) -> None:

@@ -164,7 +164,9 @@ class GuardConfig(_Part):
         "for never.",
     )
     cooldown_s: Seconds = Field(
-        default=600.0, description="Seconds after a decision on the model before the next one is made."
+        default=600.0,
+        description="Seconds after a decision on the model in which no candidate is promoted; a "
+        "roll-back waits for nothing.",
     )
     dry_run: bool = Field(default=False, description="Decisions are recorded and not carried out.")
 

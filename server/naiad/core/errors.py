@@ -8,6 +8,7 @@
     ├── UnavailableError          cannot be served now; another try may succeed
     ├── ResourceExhaustedError    over a limit of this server
     ├── DeadlineExceededError     the caller's own time ran out
+    │   └── EngineTimeoutError    another server that runs the model did not answer in time
     ├── CancelledError            the caller went away
     └── InternalError             the model or this server failed
         └── CallerFaultError      the caller is wrong, and Triton's clients know that as an internal error
@@ -62,6 +63,10 @@ class ResourceExhaustedError(NaiadError):
 
 class DeadlineExceededError(NaiadError):
     """The caller's deadline passed before the work was done."""
+
+
+class EngineTimeoutError(DeadlineExceededError):
+    """The server that runs the model did not answer in the time that it has; the caller may still be there."""
 
 
 class CancelledError(NaiadError):

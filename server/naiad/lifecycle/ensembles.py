@@ -237,8 +237,7 @@ class Ensembles:
     def _choose(self, config: ModelConfig, name: str, version: int) -> ServingVersion:
         model = self._models[name]
         depends = f"ensemble '{config.name}' depends on '{name}'"
-        ready = _ready_versions(model)
-        if not ready:
+        if not model.ready:
             raise CompositionError(f"{depends} {_why_none(model)}")
         chosen = _choice(model, version)
         if chosen is None:
@@ -285,25 +284,15 @@ def drain_order(versions: Sequence[ServingVersion]) -> Iterator[list[ServingVers
         rest = [each for each in rest if each not in group]
 
 
-def _ready_versions(model: Model | None) -> dict[int, ServingVersion]:
-    """The versions of a model that serve."""
-    return {
-        number: entry.serving
-        for number, entry in (model.versions.items() if model is not None else ())
-        if entry.state is ReadyState.READY and entry.serving is not None
-    }
-
-
 def _choice(model: Model | None, version: int) -> ServingVersion | None:
     """The version of a model that a step gets, if it is there."""
-    ready = _ready_versions(model)
+    ready = model.ready if model is not None else {}
     return standing_version(model, ready) if version == LATEST_VERSION else ready.get(version)
 
 
 def _ensemble_versions(model: Model) -> dict[int, ServingVersion]:
     """The versions of a model that serve as an ensemble."""
-    ready = _ready_versions(model)
-    return {number: serving for number, serving in ready.items() if serving.config.ensemble is not None}
+    return {number: serving for number, serving in model.ready.items() if serving.config.ensemble is not None}
 
 
 def _scheduler(version: ServingVersion) -> EnsembleScheduler:

@@ -1,60 +1,48 @@
-"""The model manager: brings models into service and out of it, at start, by request or by polling."""
+"""The model manager: owns what brings models into service and out of it, and every version that serves."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
-
-import structlog
+from typing import TYPE_CHECKING
 
 from naiad.config.ragged_config import MAX_RAGGED_BATCH_BYTES
-from naiad.core.errors import NaiadError, NotFoundError, UnavailableError
 from naiad.lifecycle.control import (
     UNLOADED,
     ControlMode,
     LoadOverride,
     check_controllable,
     check_model_name,
-    missing_model,
     names_at_start,
-    poll_failure,
 )
-from naiad.lifecycle.ensembles import CompositionError, Ensembles, composition_failure, drain_order
+from naiad.lifecycle.ensembles import Ensembles, drain_order
+from naiad.lifecycle.follower import RepositoryFollower
+from naiad.lifecycle.loads import ModelLoads
+from naiad.lifecycle.lookout import Lookout
 from naiad.lifecycle.model_loader import ModelLoader
-from naiad.lifecycle.poller import Poller
 from naiad.lifecycle.registry import IndexEntry, Model, ModelRegistry, index_entries
 from naiad.lifecycle.retirement import Retirement
-from naiad.lifecycle.sources import SourceFinder, Survey
+from naiad.lifecycle.sources import SourceFinder
 from naiad.lifecycle.states import ReadyState
-from naiad.lifecycle.version_loader import VersionLoader, expected
+from naiad.lifecycle.version_loader import VersionLoader
 from naiad.lifecycle.works import ModelWorks
-from naiad.repository.layout import DUPLICATE, level_hint, list_folders
 from naiad.runtime.thread_names import name_thread
 from naiad.telemetry.statistics import VersionStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from naiad.config.model_config import ModelConfig
     from naiad.core.clock import Clock
     from naiad.lifecycle.experiments.director import Experiments
-    from naiad.lifecycle.sources import Source
     from naiad.lifecycle.version import ModelVersion, ServingVersion
     from naiad.lifecycle.version_loader import Loader
     from naiad.repository.layout import ModelFolder
     from naiad.scheduling.parts import SharedParts
 
 __all__ = ["Model", "ModelManager"]
-
-log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
-
-_LOOKING_THREADS = 2  # looking at folders must not wait for loads, which may take minutes
 
 
 class ModelManager(ModelRegistry):
@@ -114,10 +102,9 @@ class ModelManager(ModelRegistry):
         self.mode = mode
         self.on_state: Callable[[], None] | None = None
         """Called whenever a version has changed its state; set by the one who tells the world."""
-        self._roots = tuple(roots)
         self._load_pool = ThreadPoolExecutor(load_threads, "naiad-load", initializer=name_thread)
-        self._look_pool = ThreadPoolExecutor(_LOOKING_THREADS, "naiad-look", initializer=name_thread)
-        self._finder = SourceFinder(loader, roots, find_versions=find_versions, ready_marker=ready_marker)
+        finder = SourceFinder(loader, roots, find_versions=find_versions, ready_marker=ready_marker)
+        self._lookout = Lookout(finder, roots)
         self._works = ModelWorks()
         self._retirement = Retirement(self._tell, left=self._forget_guest)
         versions = VersionLoader(
@@ -132,7 +119,7 @@ class ModelManager(ModelRegistry):
             parts=parts,
         )
         self._ensembles = Ensembles(self._models, self._retirement, serve=versions.serve)
-        self._loader = ModelLoader(
+        models = ModelLoader(
             versions,
             self._retirement,
             tell=self._tell,
@@ -144,8 +131,20 @@ class ModelManager(ModelRegistry):
         self._experiments = experiments
         if experiments is not None:
             experiments.on_change = self._follow_decision
-        self._poller = Poller(self.poll, poll_secs, quiet_s=quiet_secs, watch=watch, clock=clock)
-        self._sources: set[Source] = set()
+        self._loads = ModelLoads(
+            self._models, self._lookout, models, self._works, ensembles=self._ensembles, tell=self._tell
+        )
+        self._follower = RepositoryFollower(
+            self._models,
+            self._lookout,
+            self._loads,
+            ensembles=self._ensembles,
+            unload=self._unload_quietly,
+            poll_secs=poll_secs,
+            quiet_secs=quiet_secs,
+            watch=watch,
+            clock=clock,
+        )
 
     async def start(self, load_models: Sequence[str] = ()) -> None:
         """Load what the mode says and, in mode poll, keep looking. Failures stay in the states.
@@ -158,47 +157,18 @@ class ModelManager(ModelRegistry):
                 listed.
         """
         names = names_at_start(self.mode, load_models)
-        survey = await self._look(self._finder.survey)
-        if not survey.folders and not survey.problems:
-            folders = ", ".join(map(str, self._roots))
-            log.warning("no model to serve", model_repository=folders, who="operator")
-        await self._look(self._warn_of_wrong_level)
-        chosen = survey if names is None else _only(survey, names)
-        for name, reason in chosen.problems.items():
-            self.refuse(name, UnavailableError(reason))
-        for name in names or ():
-            if name not in survey.folders and name not in survey.problems:
-                self.refuse(name, missing_model(name, self._roots, survey.folders), who="operator")
-        await self._each(chosen.folders)
+        survey, folders = await self._follower.look(names)
+        await self._loads.load_each(folders)
         if self.mode is ControlMode.EXPLICIT:
-            self._note_explicit(chosen.folders)
-            await self._load_composing(chosen.folders)
+            await self._loads.load_composing(folders)
         self._ensembles.report()
         if self.mode is ControlMode.POLL:
-            self._poller.start(survey)
-
-    def _warn_of_wrong_level(self) -> None:
-        for root in self._roots:
-            if hint := level_hint(root):
-                log.warning("not a model repository", path=str(root), detail=hint, who="operator")
+            self._follower.follow(survey)
 
     async def load_all(self, folders: Sequence[ModelFolder]) -> None:
         """Load each model's versions as its policy says; failures stay in the states, none is raised."""
-        await self._each({folder.name: folder for folder in folders})
+        await self._loads.load_each({folder.name: folder for folder in folders})
         self._ensembles.report()
-
-    def refuse(self, name: str, problem: NaiadError, *, who: str = "model owner") -> None:
-        """Know model `name` as one that cannot be loaded at all, and why; what serves of it goes on.
-
-        Args:
-            name: the model.
-            problem: the reason.
-            who: who can mend it, for the log.
-        """
-        model = self._models.setdefault(name, Model(name))
-        model.problem, model.unreadable = problem, not model.versions
-        log.error("model refused", model=name, reason=problem.message, who=who)
-        self._tell()
 
     async def load(self, name: str, override: LoadOverride | None = None) -> None:
         """Load a model or, beside what serves of it, load it anew; with an ensemble, its models too.
@@ -217,17 +187,7 @@ class ModelManager(ModelRegistry):
         """
         check_controllable(self.mode)
         check_model_name(name)
-        problem: CompositionError | None = None
-        try:
-            await self._works.run(name, partial(self._load, name, override))
-        except CompositionError as error:  # its models may come now
-            problem = error
-        self._note_explicit([name])
-        await self._load_composing([name])
-        self._ensembles.report()
-        model = self._models.get(name)
-        if problem is not None and model is not None and model.waiting is not None:
-            raise composition_failure(name, model.waiting.problem)
+        await self._loads.load(name, override)
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Take a model out of service at once; what it accepted is answered after this has returned.
@@ -249,34 +209,7 @@ class ModelManager(ModelRegistry):
 
     async def poll(self) -> None:
         """Look at every repository once and follow what changed. Failures are logged; what serves goes on."""
-        try:
-            survey = await self._look(self._finder.survey)
-        except NaiadError as error:
-            log.error("cannot poll", reason=error.message, who="operator")
-            return
-        for name, reason in survey.problems.items():
-            if reason == DUPLICATE:
-                await self._refuse_duplicate(name)
-            else:
-                log.error("cannot poll model", model=name, reason=reason, who="model owner")
-        diff = self._poller.compare(survey)
-        for name in diff.removed:
-            await self._unload_quietly(name)
-        await self._each(
-            {
-                name: survey.folders[name]
-                for name in (*diff.added, *diff.changed, *diff.experiments)
-                if not self._is_being_copied(survey.folders[name])
-            }
-        )
-        self._ensembles.report()
-
-    def _is_being_copied(self, folder: ModelFolder) -> bool:
-        """A new folder that has no version yet is not there yet: it must not make the server unready."""
-        if folder.versions or folder.name in self._models:
-            return False
-        log.info("model folder has no version yet", model=folder.name, looked_at_again="when it changes")
-        return True
+        await self._follower.poll()
 
     async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """The repository index: what is on disk now and in which state.
@@ -284,8 +217,7 @@ class ModelManager(ModelRegistry):
         Raises:
             InvalidArgumentError: a repository cannot be listed.
         """
-        folders = await self._look(partial(list_folders, self._roots))
-        return index_entries(self._models, folders, ready_only=ready_only)
+        return index_entries(self._models, await self._lookout.folders(), ready_only=ready_only)
 
     def unanswered(self) -> dict[str, int]:
         """How many calls, or runs whose callers have left, are at work on each version that has any."""
@@ -314,74 +246,16 @@ class ModelManager(ModelRegistry):
                     self._retirement.retire(entry)
         await self._retirement.close()
         self._load_pool.shutdown(wait=True)
-        self._look_pool.shutdown(wait=True)
+        self._lookout.close()
 
     async def _settle(self) -> None:
         """Wait for the look and the loads that have begun: a session being made cannot be interrupted."""
-        await self._poller.close()
+        await self._follower.close()
         await self._works.settle()
-
-    async def _load(self, name: str, override: LoadOverride | None) -> None:
-        """A client's load: the reason of an early failure is for the log only."""
-        try:
-            source = await self._find(name, override=override)
-        except NaiadError as error:
-            is_callers = override is not None or isinstance(error, NotFoundError)
-            if is_callers:
-                log.warning("load refused", model=name, reason=error.message, who="caller")
-            else:
-                log.error("load refused", model=name, reason=error.message, who="model owner")
-                self._note_failure(name, error)
-            raise poll_failure(name) from error
-        await self._load_source(name, source)
-
-    async def _load_quietly(self, name: str, folder: ModelFolder) -> None:
-        """A load that nobody asked for: failures stay in the states and the log."""
-        async with self._works.alone(name):
-            try:
-                source = await self._find(name, folder=folder)
-            except NaiadError as error:
-                if self.ready_versions(name):
-                    log.error("change refused", model=name, reason=error.message, who="model owner")
-                else:
-                    self.refuse(name, error)
-                self._note_failure(name, error)
-                return
-            with suppress(NaiadError):
-                await self._load_source(name, source)
-
-    async def _load_source(self, name: str, source: Source | None) -> None:
-        if source is None:
-            return
-        self._sources.add(source)
-        model = self._models.setdefault(name, Model(name))
-        try:
-            await self._loader.load(model, source)
-            self._note_success(model)
-        except NaiadError as error:
-            self._note_failure(name, error, is_from_repository=not source.view.overridden)
-            raise
-        finally:
-            await self._look(source.close)
-            self._sources.discard(source)
-
-    def _note_failure(self, name: str, error: NaiadError, *, is_from_repository: bool = True) -> None:
-        """Count it, and remember it while what serves is not what lies in the repository."""
-        if (model := self._models.get(name)) is None:
-            return
-        model.load_failures += 1
-        if is_from_repository and self.ready_versions(name):
-            model.refused_change = error
-
-    def _note_success(self, model: Model) -> None:
-        if model.refused_change is not None:
-            log.info("model serves what its folder holds again", model=model.name)
-            model.refused_change = None
 
     def discard_files(self) -> None:
         """Remove what requests brought along, before the process ends without closing anything."""
-        for source in self._sources:
-            source.close()
+        self._loads.discard_files()
 
     async def _unload(self, name: str) -> None:
         model = self._models.get(name)
@@ -413,54 +287,6 @@ class ModelManager(ModelRegistry):
     async def _unload_quietly(self, name: str) -> None:
         async with self._works.alone(name):
             await self._unload(name)
-
-    async def _refuse_duplicate(self, name: str) -> None:
-        model = self._models.get(name)
-        if model is None or model.problem is None:
-            log.error("duplicate", model=name, reason=DUPLICATE, repositories=list(map(str, self._roots)))
-            await self._unload_quietly(name)
-            self.refuse(name, UnavailableError(DUPLICATE))
-
-    async def _each(self, folders: Mapping[str, ModelFolder]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for name, folder in folders.items():
-                group.create_task(self._load_quietly(name, folder), name=f"load {name}")
-
-    def _note_explicit(self, names: Iterable[str]) -> None:
-        for model in filter(None, map(self._models.get, names)):
-            model.is_explicit = True
-
-    async def _load_composing(self, names: Iterable[str]) -> None:
-        """Load what the ensembles among the models are composed of, and so on; failures stay in states."""
-        known = set(names)
-        while found := self._ensembles.composing(known) - known:
-            known |= found
-            async with asyncio.TaskGroup() as group:
-                for each in found:
-                    group.create_task(self._load_step(each), name=f"load {each}")
-
-    async def _load_step(self, name: str) -> None:
-        with suppress(NaiadError):
-            await self._works.run(name, partial(self._load, name, None))
-
-    async def _find(
-        self, name: str, *, override: LoadOverride | None = None, folder: ModelFolder | None = None
-    ) -> Source | None:
-        model = self._models.get(name)
-        find = partial(
-            self._finder.find,
-            name,
-            override=override,
-            folder=folder,
-            served=model.served if model else None,
-        )
-        try:
-            return await self._look(find)
-        except Exception as error:  # whatever it is, the other models must go on
-            raise expected(name, error) from error
-
-    async def _look(self, look: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._look_pool, look)
 
     def layouts(self) -> dict[str, str]:
         """Of each version that serves and has sessions: its instances and threads, in words."""
@@ -504,12 +330,3 @@ class ModelManager(ModelRegistry):
         model = self._models.get(name)
         if model is not None:
             model.experiment = None
-
-
-def _only(survey: Survey, names: Sequence[str]) -> Survey:
-    """The part of a survey that is about the models of those names."""
-    return Survey(
-        folders={name: folder for name, folder in survey.folders.items() if name in names},
-        sightings={name: sighting for name, sighting in survey.sightings.items() if name in names},
-        problems={name: reason for name, reason in survey.problems.items() if name in names},
-    )

@@ -83,7 +83,7 @@ class ModelLoader:
         plan = plan_reload(
             model.served,
             source.view,
-            serving=[number for number, entry in model.versions.items() if _serves(entry)],
+            serving=list(model.ready),
             wanted=selection.selected,
         )
         staged = self._stage(model, plan.load)
@@ -147,11 +147,7 @@ class ModelLoader:
         What a request brought along, and the way back from it, is meant to be another model. The baseline of
         an experiment counts as serving before its candidates, also where all are loaded at once.
         """
-        serving = {
-            number: entry.serving
-            for number, entry in model.versions.items()
-            if _serves(entry) and entry.serving is not None
-        }
+        serving = model.ready
         if baseline is not None and baseline in loaded and not serving:
             serving = {baseline: loaded[baseline]}
         refused: dict[int, NaiadError] = {}
@@ -228,7 +224,7 @@ class ModelLoader:
                 experiment=source.experiment.versions if source.experiment else (),
             )
         except InvalidArgumentError as error:
-            if not any(_serves(entry) for entry in model.versions.values()):
+            if not model.ready:
                 model.problem, model.unreadable = error, False
             log.error("model refused", model=model.name, reason=error.message, who="model owner")
             self._tell()
@@ -241,10 +237,11 @@ class ModelLoader:
 
     def _stage(self, model: Model, numbers: Sequence[int]) -> dict[int, ModelVersion]:
         """New entries for the versions to load; where an old one serves, it stays the one that is seen."""
+        ready = model.ready
         staged = {number: ModelVersion(ModelKey(model.name, number)) for number in numbers}
         for number, entry in staged.items():
             entry.move(ReadyState.LOADING)
-            if number not in model.versions or not _serves(model.versions[number]):
+            if number not in ready:
                 model.versions[number] = entry
             log.info("model version loading", model=str(entry.key))
         self._tell()
@@ -294,10 +291,6 @@ def _without_path(error: NaiadError, source: Source) -> NaiadError:
     if source.files is None:
         return error
     return type(error)(error.message.replace(f"{source.folder.path.parent}/", ""))
-
-
-def _serves(entry: ModelVersion) -> bool:
-    return entry.state is ReadyState.READY
 
 
 def _log_ready(serving: ServingVersion) -> None:

@@ -59,6 +59,15 @@ class Model:
     refused_change: NaiadError | None = None
     experiment: VersionChoice | None = None
 
+    @property
+    def ready(self) -> dict[int, ServingVersion]:
+        """The versions that serve."""
+        return {
+            number: entry.serving
+            for number, entry in self.versions.items()
+            if entry.state is ReadyState.READY and entry.serving is not None
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
@@ -117,9 +126,7 @@ class ModelRegistry:
     def ready_versions(self, name: str) -> list[ServingVersion]:
         """What serves model `name` now, ascending by version."""
         model = self._models.get(name)
-        versions = model.versions.values() if model else ()
-        serving = [entry.serving for entry in versions if entry.state is ReadyState.READY and entry.serving]
-        return sorted(serving, key=lambda version: version.key.version)
+        return [version for _, version in sorted(model.ready.items())] if model else []
 
     def is_ready(self, name: str, version: int | None) -> bool:
         """Whether that version, or with None any version, answers."""

@@ -9,15 +9,12 @@ from time import thread_time_ns
 from typing import TYPE_CHECKING, TypeAlias
 
 from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
-from naiad.runtime.instance import ModelInstance
 from naiad.scheduling.batching import BatchReason
 from naiad.scheduling.deadlines import Deadlines, earliest
 from naiad.scheduling.delivery import Delivery
-from naiad.scheduling.execution import Execution, Executor
+from naiad.scheduling.instances import Instance, Instances
 from naiad.scheduling.queue import PendingRequest
-from naiad.scheduling.rate_limiter import InstanceGate
 from naiad.scheduling.run_record import RunningBatch, RunRecord, failure_reason
-from naiad.scheduling.tensors import BatchBuffer
 from naiad.telemetry.statistics import FailureReason, RefusalReason
 
 if TYPE_CHECKING:
@@ -27,12 +24,14 @@ if TYPE_CHECKING:
     from naiad.core.tensors import Array, InferRequest, InferResponse, ModelKey
     from naiad.runtime.session import Session
     from naiad.scheduling.admission import Admission
+    from naiad.scheduling.execution import Execution
     from naiad.scheduling.inline import InlinePace
     from naiad.scheduling.rate_limiter import RateLimiter, Slot
     from naiad.scheduling.tensors import BatchLayout
     from naiad.telemetry.statistics import VersionStatistics
 
-Instance = ModelInstance["list[Execution]"]
+__all__ = ["Instance", "Outcome", "SchedulerBase"]
+
 Outcome: TypeAlias = "dict[str, Array] | BaseException"
 
 
@@ -79,15 +78,9 @@ class SchedulerBase(ABC):
         self._loop = asyncio.get_running_loop()
         self._delivery = Delivery(in_order=preserve_ordering)
         self._deadlines: Deadlines[PendingRequest] = Deadlines(lambda pending: pending.waiting)
-        self._instances = [Instance(name, session, self._loop) for name, session in sessions]
-        self._executors = {
-            instance: Executor(layout, BatchBuffer(layout), clock) for instance in self._instances
-        }
-        self._idle = list(self._instances)
-        self._running: dict[Instance, RunningBatch] = {}
+        self._instances = Instances(sessions, layout, clock)
         self._admission: Admission | None = None
         self._pace: InlinePace | None = None
-        self._gate: InstanceGate[Instance] | None = None
         self._dispatched_ns = self._timer_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
@@ -105,12 +98,11 @@ class SchedulerBase(ABC):
     @property
     def busy(self) -> int:
         """Instances that run a batch."""
-        return len(self._instances) - len(self._idle)
+        return self._instances.busy
 
     def limit(self, limiter: RateLimiter, slots: Sequence[Slot]) -> None:
         """Start instances only while the limiter lets them; one slot a session, given back on `close`."""
-        places = dict(zip(self._instances, slots, strict=True))
-        self._gate = InstanceGate(limiter, places, self._when_granted)
+        self._instances.limit(limiter, slots, self._when_granted)
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Queue a validated request; the future yields its response or the error.
@@ -162,16 +154,11 @@ class SchedulerBase(ABC):
         self._closing = True
         for pending in self._clear():
             self._fail(pending, UnavailableError("the server stopped before this request could run"))
-        if self._gate is not None:
-            self._gate.settle()
-        for instance in self._instances:
-            # A join blocks for as long as the session runs; the loop must go on answering meanwhile.
-            await asyncio.to_thread(instance.close)
+        if self._instances.gate is not None:
+            self._instances.gate.settle()
+        await self._instances.close()
         self._set_timer(None, 0)  # at last: each batch that ended looked for what comes next
         self._drained.set()
-        if self._gate is not None:
-            self._gate.close()
-            self._gate = None
 
     @abstractmethod
     def _accept(self, pending: PendingRequest) -> None:
@@ -213,10 +200,10 @@ class SchedulerBase(ABC):
                 error = DeadlineExceededError("Deadline Exceeded")  # what its own clock tells the client
                 self._leave(pending, error)
         wake_ns = earliest(self._work(now_ns), self._deadlines.next_ns())
-        if self._gate is not None:
-            self._gate.settle()
+        if self._instances.gate is not None:
+            self._instances.gate.settle()
         self._set_timer(wake_ns, now_ns)
-        if self._closing and len(self._idle) == len(self._instances) and not self.queued:
+        if self._closing and not self._instances.busy and not self.queued:
             self._drained.set()
 
     def _set_timer(self, wake_ns: int | None, now_ns: int) -> None:
@@ -237,28 +224,13 @@ class SchedulerBase(ABC):
         self._loop.call_soon(self._on_grant)  # the limiter is still handing out
 
     def _on_grant(self) -> None:
-        if self._gate is not None:  # not closed meanwhile
+        if self._instances.gate is not None:  # not closed meanwhile
             self._dispatch()
-
-    def _next_instance(self) -> Instance | None:
-        """The idle instance for a batch, the last used first: it is the warmest. It must be started now.
-
-        None if the rate limiter lets none start.
-        """
-        if self._gate is None:
-            return self._idle[-1]
-        idle = self._gate.least_first(reversed(self._idle))
-        return next(filter(self._gate.may_start, idle), None)
-
-    def _may_start(self, instance: Instance) -> bool:
-        """Whether the rate limiter lets an idle instance run what there is; if so it must be started now."""
-        return self._gate is None or self._gate.may_start(instance)
 
     def _start(
         self, instance: Instance, rows: Sequence[PendingRequest | InferRequest], reason: BatchReason
     ) -> None:
         """Run the rows on an idle instance; one that is no pending request only fills its place."""
-        self._idle.remove(instance)
         requests = []
         padding = items = 0
         for row in rows:
@@ -271,13 +243,13 @@ class SchedulerBase(ABC):
                 requests.append(row)
                 padding += 1
         self._delivery.expect(rows)
-        self._running[instance] = RunningBatch(rows, items, self._dispatched_ns, padding)
-        work = partial(
-            self._executors[instance].execute,
-            requests=requests,
+        self._instances.start(
+            instance,
+            RunningBatch(rows, items, self._dispatched_ns, padding),
+            requests,
             left=partial(self._is_not_rerun, rows),
+            done=partial(self._finish, rows, reason),
         )
-        instance.submit(work, partial(self._finish, rows, reason))
 
     def _run_here(
         self, instance: Instance, pending: PendingRequest, reason: BatchReason, pace: InlinePace
@@ -286,8 +258,7 @@ class SchedulerBase(ABC):
         is_measured = pace.measures_next()
         before_ns = thread_time_ns() if is_measured else 0
         pending.waiting = False
-        work = partial(self._executors[instance].execute, requests=(pending.feed,), left=_nobody)
-        (execution,) = instance.run_here(work)
+        execution = self._instances.run_here(instance, pending.feed)
         self._statistics.inline_runs += 1
         self._delivery.expect((pending,))  # not before: what is raised here is never delivered
         if is_measured:
@@ -306,10 +277,7 @@ class SchedulerBase(ABC):
         instance: Instance,
         result: list[Execution] | BaseException,
     ) -> None:
-        self._idle.append(instance)
-        padding = self._running.pop(instance).padding
-        if self._gate is not None:
-            self._gate.ended(instance)
+        padding = self._instances.ended(instance).padding
         if isinstance(result, BaseException):
             for row in rows:
                 if isinstance(row, PendingRequest):
@@ -387,7 +355,7 @@ class SchedulerBase(ABC):
 
     def _end_if_unwanted(self, pending: PendingRequest) -> None:
         """End the run of a request whose caller has left, if nobody waits for any of its batch."""
-        for instance, batch in self._running.items():
+        for instance, batch in self._instances.running.items():
             if any(row is pending for row in batch.rows):
                 if not any(isinstance(row, PendingRequest) and self._reruns(row) for row in batch.rows):
                     self._terminate(instance)
@@ -396,8 +364,3 @@ class SchedulerBase(ABC):
     def _terminate(self, instance: Instance) -> None:
         if not instance.terminated and instance.terminate():
             self._statistics.record_terminated()
-
-
-def _nobody(_index: int) -> bool:
-    """No caller of a batch of one has left: it came by the same call."""
-    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import CancelledError, NaiadError, UnavailableError
+from naiad.core.errors import CancelledError, EngineTimeoutError, NaiadError, UnavailableError
 from naiad.runtime.session import BatchSlots
 from naiad.scheduling.tensors import split
 
@@ -51,7 +51,8 @@ class Execution:
     @property
     def is_futile(self) -> bool:
         """Whether its requests would end so alone too: it was ended on purpose, or the engine is away."""
-        return self.terminated or any(isinstance(outcome, UnavailableError) for outcome in self.outcomes)
+        away = UnavailableError | EngineTimeoutError
+        return self.terminated or any(isinstance(outcome, away) for outcome in self.outcomes)
 
 
 class Executor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from naiad.core.errors import CancelledError, DeadlineExceededError, UnavailableError
+from naiad.core.errors import CancelledError, DeadlineExceededError, EngineTimeoutError, UnavailableError
 from naiad.core.tensors import InferResponse, InferTimes
 from naiad.telemetry.statistics import FailureReason
 
@@ -92,6 +92,6 @@ def failure_reason(error: BaseException) -> FailureReason:
     """How a request that failed with this error is counted."""
     if isinstance(error, CancelledError):
         return FailureReason.CANCELED
-    if isinstance(error, DeadlineExceededError):
-        return FailureReason.REJECTED
-    return FailureReason.OTHER if isinstance(error, UnavailableError) else FailureReason.BACKEND
+    if isinstance(error, UnavailableError | EngineTimeoutError):
+        return FailureReason.OTHER
+    return FailureReason.REJECTED if isinstance(error, DeadlineExceededError) else FailureReason.BACKEND

@@ -83,9 +83,10 @@ class BatchScheduler(SchedulerBase):
 
     def _start_at_once(self, pending: PendingRequest) -> bool:
         """Run a request alone if an instance is idle, nothing waits, and nothing may be waited for."""
-        if self._queue or not self._idle or self._policy.max_queue_delay_ns or self._gate is not None:
+        instances = self._instances
+        if self._queue or not instances.idle or self._policy.max_queue_delay_ns or instances.gate is not None:
             return False
-        instance = self._idle[-1]
+        instance = instances.idle[-1]
         reason = self._lone_reason(pending)
         self._dispatched_ns = pending.arrived_ns
         if (
@@ -109,7 +110,7 @@ class BatchScheduler(SchedulerBase):
         return reason
 
     def _must_look(self) -> bool:
-        return bool(self._queue) or self._closing or self._gate is not None
+        return bool(self._queue) or self._closing or self._instances.gate is not None
 
     def _accept(self, pending: PendingRequest) -> None:
         if self._queue.full_level(pending.request) is not None:
@@ -124,7 +125,7 @@ class BatchScheduler(SchedulerBase):
         timeout_ns = self._queue.timeout_ns(pending.request)
         if pending.deadline_ns is None and timeout_ns is None:
             return
-        if self._idle and not self._queue:
+        if self._instances.idle and not self._queue:
             return  # it runs at once, or joins what comes within the queue delay
         try:
             admission.check(
@@ -132,8 +133,8 @@ class BatchScheduler(SchedulerBase):
                 pending.batch_size,
                 deadline_ns=pending.deadline_ns,
                 timeout_ns=timeout_ns,
-                idle=len(self._idle),
-                running=self._running.values(),
+                idle=len(self._instances.idle),
+                running=self._instances.running.values(),
                 now_ns=pending.arrived_ns,
             )
         except ResourceExhaustedError:
@@ -144,10 +145,10 @@ class BatchScheduler(SchedulerBase):
         for pending in self._queue.pop_timed_out(now_ns):
             self._leave(pending, UnavailableError("Request timeout expired"), FailureReason.REJECTED)
         until_ns = None
-        while self._idle:
+        while self._instances.idle:
             decision = next_batch(self._queue, now_ns, self._policy)
             if isinstance(decision, Run):
-                instance = self._next_instance()
+                instance = self._instances.next_idle()
                 if instance is not None:
                     self._start(instance, self._queue.pop(decision.take), decision.reason)
                     continue

@@ -1,29 +1,20 @@
-"""A stream of frames: messages into a ledger, frames to work in turns, results and accounts back.
-
-Without a contract a stream is one of every frame in order, and is told results and errors only. With one it
-is told `opened` first, an `account` with everything, `goaway` when the server drains, `closed` last.
-"""
+"""A stream of frames: messages into a ledger, frames to work in turns, results and accounts back."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from naiad.core.errors import DeadlineExceededError, InternalError, NaiadError, UnavailableError
+from naiad.core.errors import InternalError, NaiadError, UnavailableError
 from naiad.dataplane.frames.fair_share import Seat
 from naiad.dataplane.frames.ledger import FrameLedger
 from naiad.lifecycle.caller import NOBODY
-from naiad.services.calls import SHUTTING_DOWN
-from naiad.services.status import code_number, status_of
-from naiad.services.stream_messages import (
-    account_message,
-    closed_message,
-    fill_account,
-    frame_of,
-)
-from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
+from naiad.services.frame_reader import FrameReader
+from naiad.services.frame_replies import FrameReplies
+from naiad.services.frame_work import FrameWork
+from naiad.services.stream_messages import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,67 +24,14 @@ if TYPE_CHECKING:
     from naiad.dataplane.frames.room import Cost
     from naiad.dataplane.frames.rooms import FrameRooms
     from naiad.lifecycle.caller import Caller
-    from naiad.lifecycle.version import ModelHandle
     from naiad.services.calls import Calls
     from naiad.telemetry.streams import ModelStreams
+    from naiad_protos.naiad.vision.v1 import vision_pb2 as pb
 
     Frame = Entry[Any, Any]
     Write = Callable[[Any], Awaitable[None]]
 
-RETRY_AFTER_MS = 1_000
-"""When clients are told to try again after a goaway: a balancer has heard of the drain by then."""
-
-
-WITHDRAWN = "the model version that the stream began with has been rolled back: open it anew"
-"""Why a stream ends whose contract lets it come again; others go on with the version that answers then."""
-
-
-class FrameWork(Protocol):
-    """What one stream does with its frames. Used on the event loop's thread."""
-
-    response_type: Any
-    """The type of the stream's responses."""
-
-    def opened(self, contract: pb.StreamContract) -> pb.StreamOpened:
-        """The first message of a stream with a contract, which names the models as of now.
-
-        Raises:
-            NaiadError: there is no such model.
-        """
-        ...
-
-    def acquire(self) -> ModelHandle:
-        """A handle on the version that would answer a frame now: the frame takes of its room.
-
-        Raises:
-            NaiadError: there is none; frames fail with it.
-        """
-        ...
-
-    def begin(self, number: int) -> None:
-        """The frame of that number is begun with."""
-        ...
-
-    async def answer(self, frame: pb.Frame, number: int, deadline_ns: int | None, result: Any) -> Cost | None:
-        """Answer a frame: write into `result`, which is empty, and give what it took of the model's room.
-
-        Raises:
-            NaiadError: what the frame fails with.
-        """
-        ...
-
-    def end(self, number: int) -> None:
-        """Nothing works on the frame any more, whatever became of it."""
-        ...
-
-    @property
-    def next_track_id(self) -> int:
-        """Where a stream that goes on for this one numbers its tracks from; 0 without tracks."""
-        ...
-
-    def close(self, closed: pb.StreamClosed) -> None:
-        """Add to the stream's last message what only the work knows."""
-        ...
+__all__ = ["FrameStream", "FrameWork"]
 
 
 class FrameStream:
@@ -131,21 +69,18 @@ class FrameStream:
             statistics: counts what becomes of frames.
             deadline_ns: the call's, on the monotonic clock.
         """
-        self._requests = requests
         self._work = work
         self._ledger: FrameLedger[Any, Any] = FrameLedger(contract, statistics)
+        self._reader = FrameReader(requests, self._ledger, calls, admit=self._admit)
+        self._replies = FrameReplies(work, self._ledger, is_told=opened is not None)
         self._opened = opened
         self._rooms = rooms
-        self._calls = calls
         self._caller = caller
-        self._withdrawn = asyncio.Event()
         self._statistics = statistics
         self._deadline_ns = deadline_ns
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[Frame, asyncio.Task[tuple[Any, Cost | None]]] = {}
         self._seat: Seat | None = None
-        self._readable = asyncio.Event()
-        self._readable.set()
         self._news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -159,50 +94,21 @@ class FrameStream:
         Raises:
             UnavailableError: the server drains; everything that was read is answered before.
         """
-        reader = asyncio.create_task(self._read_until_drained(), name="stream reader")
+        reader = asyncio.create_task(self._reader.run(), name="stream reader")
         reader.add_done_callback(self._reader_ended)
         self._statistics.open += 1
         try:
             if self._opened is not None:
-                await write(self._response(opened=self._opened))
+                await write(self._replies.account(opened=self._opened))
             await self._write_results(write, reader)
             failure = reader.exception()
             if self._opened is not None and (failure is None or isinstance(failure, UnavailableError)):
-                await write(self._response(closed=self._closed()))
+                await write(self._replies.closed())
             if failure is not None:
                 raise failure
         finally:
             self._statistics.open -= 1
             await self._stop(reader)
-
-    # Reading
-
-    async def _read_until_drained(self) -> None:
-        reading = asyncio.create_task(self._read(), name="stream read")
-        drained = asyncio.create_task(self._calls.draining(), name="stream drain")
-        withdrawn = asyncio.create_task(self._withdrawn.wait(), name="stream withdrawal")
-        tasks = (reading, drained, withdrawn)
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                raise UnavailableError(SHUTTING_DOWN if drained.done() else WITHDRAWN)
-            reading.result()  # a stream that broke must not look like one that ended
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _read(self) -> None:
-        while True:
-            while not self._ledger.may_read:
-                self._readable.clear()
-                await self._readable.wait()
-            try:
-                message = await anext(self._requests)
-            except StopAsyncIteration:
-                return
-            self._admit(message)
-            del message  # not for as long as the next one takes to come
 
     def _admit(self, message: Any) -> None:
         frame = message.frame
@@ -226,10 +132,9 @@ class FrameStream:
             return
         self._want()
         ledger = self._ledger
-        if not self._readable.is_set() and ledger.may_read:
-            self._readable.set()
+        self._reader.go_on()
         # Not at each change: waking the writer costs as much as all else here.
-        if ledger.is_result_ready or (self._opened is not None and ledger.must_tell):
+        if ledger.is_result_ready or (self._replies.is_told and ledger.must_tell):
             self._news.set()
 
     def _want(self) -> None:
@@ -243,7 +148,7 @@ class FrameStream:
             except NaiadError as error:
                 entry = ledger.begin(time.monotonic_ns())
                 if entry is not None:
-                    self._finish(entry, self._failed(entry, error), is_answer=False)
+                    self._finish(entry, self._replies.failed(entry, error), is_answer=False)
                 continue
             seat.wait()
             return
@@ -253,7 +158,7 @@ class FrameStream:
         with self._work.acquire() as handle:
             share = self._rooms.share(handle)
         if self._caller.is_withdrawn:
-            self._withdrawn.set()
+            self._reader.withdraw()
         seat = self._seat
         if seat is None or seat.share is not share:
             if seat is not None:
@@ -279,12 +184,12 @@ class FrameStream:
             deadline_ns = entry.deadline_ns
             if self._deadline_ns is not None:
                 deadline_ns = min(self._deadline_ns, deadline_ns or self._deadline_ns)
-            response = self._frame_response(entry)
+            response = self._replies.begun(entry)
             response.result.SetInParent()
             frame = frame_of(entry.payload)
             cost = await self._work.answer(frame, entry.number, deadline_ns, response.result)
         except Exception as error:  # noqa: BLE001  # in-band: the stream lives on
-            return self._failed(entry, error), None
+            return self._replies.failed(entry, error), None
         return response, cost
 
     def _worked(self, entry: Frame, seat: Seat, task: asyncio.Task[tuple[Any, Cost | None]]) -> None:
@@ -297,7 +202,7 @@ class FrameStream:
                 self._finish(entry, response, is_answer=response.HasField("result"))
         elif not (entry.is_finished or self._is_closed):
             # Neither by its deadline nor by the stream's end, but by what it waited for.
-            response = self._failed(entry, InternalError("the work on the frame was cancelled"))
+            response = self._replies.failed(entry, InternalError("the work on the frame was cancelled"))
             self._finish(entry, response, is_answer=False)
         seat.done(cost)
         self._changed()
@@ -328,69 +233,26 @@ class FrameStream:
 
     async def _write_results(self, write: Write, reader: asyncio.Task[None]) -> None:
         """Write results as they come, until there are no more and none can come."""
-        ledger = self._ledger
-        is_told, is_going = self._opened is not None, False
+        ledger, replies = self._ledger, self._replies
+        is_going = False
         while True:
             self._news.clear()
             failure = reader.exception() if reader.done() else None
-            if is_told and not is_going and isinstance(failure, UnavailableError):
+            if replies.is_told and not is_going and isinstance(failure, UnavailableError):
                 is_going = True
-                await write(self._response(goaway=self._goaway(failure.message)))
+                await write(replies.goaway(failure.message))
             elif (entry := ledger.take()) is not None:
-                await write(self._result(entry))
+                await write(replies.finished(entry))
                 del entry  # not for as long as the next one takes
                 ledger.written()
                 self._changed()
-            elif is_told and ledger.must_tell:
-                await write(self._response())
+            elif replies.is_told and ledger.must_tell:
+                await write(replies.account())
                 self._changed()
             elif reader.done() and ledger.is_settled:
                 return
             else:
                 await self._news.wait()
-
-    def _result(self, entry: Frame) -> Any:
-        response = entry.result
-        if response is None:
-            response = self._failed(entry, self._too_late(entry))
-        if self._opened is not None:
-            fill_account(response.account, self._ledger.tell(), entry)
-        return response
-
-    def _too_late(self, entry: Frame) -> DeadlineExceededError:
-        limit_ms = (self._ledger.contract.frame_deadline_ns or 0) // 1_000_000
-        what = "answered" if entry.begun_ns else "begun with"
-        return DeadlineExceededError(
-            f"the frame was not {what} within {limit_ms} ms of its arrival (contract.frame_deadline_ms)"
-        )
-
-    def _frame_response(self, entry: Frame) -> Any:
-        return self._work.response_type(frame_id=entry.frame_id, capture_time_us=entry.capture_time_us)
-
-    def _failed(self, entry: Frame, error: Exception) -> Any:
-        status = status_of(error)
-        response = self._frame_response(entry)
-        response.error.code = code_number(status)
-        response.error.message = status.message
-        return response
-
-    def _response(self, **outcome: Any) -> Any:
-        """A message that answers no frame."""
-        return self._work.response_type(account=account_message(self._ledger.tell()), **outcome)
-
-    def _goaway(self, reason: str) -> pb.StreamGoaway:
-        return pb.StreamGoaway(
-            reason=reason,
-            frames_received=self._ledger.received,
-            retry_after_ms=RETRY_AFTER_MS,
-            next_track_id=self._work.next_track_id,
-        )
-
-    def _closed(self) -> pb.StreamClosed:
-        closed = closed_message(self._ledger)
-        closed.next_track_id = self._work.next_track_id
-        self._work.close(closed)
-        return closed
 
     async def _stop(self, reader: asyncio.Task[None]) -> None:
         """End every task and give back what the stream holds."""

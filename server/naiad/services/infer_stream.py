@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.core.errors import DeadlineExceededError
+from naiad.core.errors import DeadlineExceededError, EngineTimeoutError
 from naiad.lifecycle.caller import NOBODY
 from naiad.services.answer import is_heavy_response
 from naiad.services.callers import caller_of
@@ -174,8 +174,9 @@ class InferStream:
 
     def _failed(self, error: Exception, message: pb.ModelInferRequest) -> bytes:
         """What is told of a request that its model failed; raises the error where that ends the stream."""
-        # A deadline is the whole stream's: past it no client reads what would be told in-band.
-        if self._call.ends_stream_on_error or isinstance(error, DeadlineExceededError):
+        # A caller's deadline is the whole stream's: past it no client reads what would be told in-band.
+        is_over = isinstance(error, DeadlineExceededError) and not isinstance(error, EngineTimeoutError)
+        if self._call.ends_stream_on_error or is_over:
             raise error
         failed = pb.ModelInferResponse(
             model_name=message.model_name, model_version=message.model_version, id=message.id

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +64,66 @@ async def test_a_grpc_port_asked_over_http_is_told_without_its_bytes(
         assert await _in_thread(f"--url=http://{address(running)}") == 1
     told = capsys.readouterr().err
     assert told.endswith(" does not answer in HTTP: a gRPC port is asked by grpc://HOST:PORT\n")
+
+
+def test_who_waits_asks_again_until_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a server that is not ready twice, and then is."""
+    asked: list[str] = []
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            asked.append(self.path)
+            self.send_response(200 if len(asked) == 3 else 400)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Starting) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            assert health.run(["--ready", "--wait=30", f"--url=http://127.0.0.1:{listening.server_port}"]) == 0
+        finally:
+            listening.shutdown()
+            thread.join()
+    assert asked == ["/v2/health/ready"] * 3
+    assert capsys.readouterr() == ("ready\n", "")
+
+
+def test_waiting_ends_in_time_and_says_what_the_last_answer_was() -> None:
+    """No answer is waited for beyond that; on a clock that moves when somebody sleeps or is asked."""
+    now_s = 0.0
+    given_s: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    def ask(question: health.Question) -> None:
+        given_s.append(question.timeout_s)
+        sleep(question.timeout_s)
+        raise UnavailableError(f"no answer {len(given_s)}")
+
+    question = health.read_question(["--wait=12", "--timeout=5"], {})
+    with pytest.raises(UnavailableError, match=r"^no answer 3 \(asked for 12 s\)$"):
+        health.wait_for(question, ask, clock=lambda: now_s, sleep=sleep)
+    assert given_s == pytest.approx([5, 5, 12 - 10 - 2 * health.PAUSE_S])
+    assert now_s == pytest.approx(12)
+    given_s.clear()
+    with pytest.raises(UnavailableError, match=r"^no answer 1 \(asked for 2 s\)$"):
+        health.wait_for(question._replace(wait_s=2), ask, clock=lambda: now_s, sleep=sleep)
+    assert given_s == [2]
+
+
+def test_a_wrong_port_is_told_at_once_by_who_waits() -> None:
+    """It speaks no HTTP now, nor will it later."""
+
+    def ask(_: health.Question) -> None:
+        raise InvalidArgumentError("no HTTP")
+
+    with pytest.raises(InvalidArgumentError, match="^no HTTP$"):
+        health.wait_for(health.read_question(["--wait=30"], {}), ask)
 
 
 async def test_headers_open_a_restricted_health_endpoint(tmp_path: Path) -> None:
@@ -134,6 +196,9 @@ def test_what_it_knows_of_the_settings_without_loading_them_is_so() -> None:
         ("--url=http://host", "--url=http://host should be"),
         ("--header=key", "--header=key should be NAME=VALUE"),
         ("--timeout=0", "--timeout=0 should be above 0"),
+        ("--timeout=nan", "--timeout=nan should be above 0"),
+        ("--wait=0", "--wait=0 should be above 0"),
+        ("--wait=inf", "--wait=inf should be above 0, and a number"),
         ("--timeout=soon", "invalid float value: 'soon'"),
         ("--adress=x", "unrecognized arguments: --adress=x"),
     ],

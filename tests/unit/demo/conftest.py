@@ -26,6 +26,8 @@ def _prepare(model: onnx.ModelProto) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    # Where a graph has thousands of nodes, to plan which of them share memory takes longer than all that is run here.
+    options.enable_mem_reuse = False
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -275,7 +275,7 @@ async def test_a_folder_that_goes_while_it_is_waited_for_is_forgotten(
     clock.advance_us(SECOND_US)
     await quiet.poll()
     assert quiet.model_names() == ["m"]
-    assert quiet._poller._settling.due_ns is None
+    assert quiet._follower._poller._settling.due_ns is None
 
 
 async def test_a_folder_that_has_settled_is_looked_at_without_waiting_for_the_next_full_poll(

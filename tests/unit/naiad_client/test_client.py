@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -208,6 +209,70 @@ async def test_closing_twice_is_harmless(kind: type[Either], address: str) -> No
     await call(client, "detect", b"x")
     await closed(client)
     await closed(client)
+
+
+@pytest.mark.parametrize("mode", ["naiad", "triton", "auto"])
+async def test_a_closed_client_says_that_it_is_whatever_it_is_asked(
+    kind: type[Either], address: str, mode: Any
+) -> None:
+    """Nothing of gRPC's own comes through: neither its ValueError nor its UsageError."""
+    client = kind(address, mode=mode)
+    await closed(client)
+    words = rf"^CANCELLED: this client of {address} is closed: it makes no more calls$"
+    for method, arguments in (
+        ("detect", (b"x",)),
+        ("embed", (b"x",)),
+        ("embed_crops", ([b"x"],)),
+        ("analyze", (b"x",)),
+        ("compare", (b"x", b"y")),
+        ("wait_until_ready", ()),
+        ("open_stream", ("detect",)),
+        ("stream_detect", ([b"x"],)),
+    ):
+        with pytest.raises(naiad_client.CancelledError, match=words):
+            await call(client, method, *arguments)
+
+
+@pytest.mark.parametrize("method", ["detect", "wait_until_ready"])
+async def test_a_call_under_way_ends_with_its_client(kind: type[Either], method: str) -> None:
+    """With an error of ours, also where asyncio would have its task look cancelled."""
+    begun = threading.Event()
+
+    class Slow(FakeVisionService):
+        def _note(self, request: Any, context: Any) -> None:
+            begun.set()
+            super()._note(request, context)
+
+    class NeverReady(health.HealthServicer):
+        def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
+            begun.set()
+            return super().Watch(request, context, send_response_callback)
+
+    checks = NeverReady()
+    checks.set("", NOT_SERVING)
+    with serving(Slow(), health_service=checks) as address:
+        client = kind(address, detector="slow")
+        arguments: dict[str, Any] = {"image": b"x"} if method == "detect" else {"timeout": 30}
+        waiting = asyncio.create_task(in_background(client, method, **arguments))
+        assert await asyncio.to_thread(begun.wait, 30)
+        await closed(client)
+        with pytest.raises(naiad_client.CancelledError):
+            await waiting
+
+
+async def test_a_call_that_waits_for_its_next_try_ends_with_its_client(
+    kind: type[Either], address: str, service: FakeVisionService
+) -> None:
+    """As one that is made after that: there is no next try."""
+    service.pushback_ms = 500
+    client = kind(address)
+    waiting = asyncio.create_task(in_background(client, "detect", image=b"x", model="busy"))
+    async with asyncio.timeout(30):
+        while service.refusals == 2:
+            await asyncio.sleep(0)
+    await closed(client)
+    with pytest.raises(naiad_client.CancelledError):
+        await waiting
 
 
 async def test_both_clients_are_context_managers(address: str) -> None:

@@ -19,6 +19,7 @@ from naiad.core.clock import MonotonicClock
 from naiad.core.datatypes import DataType
 from naiad.core.errors import (
     DeadlineExceededError,
+    EngineTimeoutError,
     InternalError,
     InvalidArgumentError,
     UnavailableError,
@@ -27,7 +28,7 @@ from naiad.core.tensors import InferRequest, InferResponse, ModelKey
 from naiad.scheduling.batching import BatchPolicy
 from naiad.scheduling.scheduler import BatchScheduler
 from naiad.scheduling.tensors import BatchLayout
-from naiad.telemetry.statistics import VersionStatistics
+from naiad.telemetry.statistics import FailureReason, VersionStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -224,6 +225,26 @@ async def test_closing_fails_what_still_waits_and_joins_the_threads() -> None:
         assert doubled(await first) == 2
         with pytest.raises(UnavailableError, match="stopped before"):
             await waiting
+
+
+async def test_a_batch_that_another_server_did_not_answer_in_time_is_not_run_again() -> None:
+    """Each of its requests would take as long again: all of them fail at once, each counted once."""
+
+    class Silent(GatedSession):
+        def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+            super().run(inputs, outputs)
+            raise EngineTimeoutError("no answer")
+
+    session = Silent()
+    async with scheduler(session) as (running, statistics):
+        first = running.submit(request(1))
+        await session.run_began()
+        others = [running.submit(request(value)) for value in (2, 3, 4)]
+        session.open()
+        told = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [type(each) for each in told] == [EngineTimeoutError] * 4
+        assert session.batches == [1, 3]
+        assert (statistics.fail.count, statistics.failures[FailureReason.OTHER]) == (4, 4)
 
 
 async def test_a_bug_in_the_engine_fails_its_request_alone_and_stays_what_it_is() -> None:

@@ -135,7 +135,7 @@ class Playing(Stage[Echo]):
     async def finish_all(self) -> None:
         """Let what runs end, and all that follows from it."""
         while self.scheduler.busy:
-            for instance in list(self.scheduler._running):
+            for instance in list(self.scheduler._instances.running):
                 await self.finish(instance)
             await self.settle()
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.core.errors import InternalError
+from naiad.core.errors import DeadlineExceededError, EngineTimeoutError, InternalError
 from naiad.services.infer_stream import InferCall, InferStream
 from naiad.services.planned import PlannedRequests, Started
 from naiad.services.streams import Ready
@@ -44,6 +44,21 @@ async def test_whatever_failed_before_it_is_asked_for_is_told_in_the_stream(erro
     assert reply.error_message.startswith("told" if isinstance(error, InternalError) else "unexpected error")
     assert reply.infer_response.id == "7"
     assert reply.infer_response.parameters["triton_final_response"].bool_param
+
+
+async def test_an_engine_that_is_late_costs_its_message_and_a_deadline_that_passed_the_stream() -> None:
+    """Only the deadline is the caller's own, past which it reads nothing."""
+    late = Begun()
+    late.future.set_exception(EngineTimeoutError("no answer"))
+    work = stream(late).answer(MESSAGE)
+    reply = pb.ModelStreamInferResponse.FromString(work.response if isinstance(work, Ready) else await work)
+    assert reply.error_message == "no answer"
+    passed = Begun()
+    passed.future.set_exception(DeadlineExceededError("Deadline Exceeded"))
+    with pytest.raises(DeadlineExceededError):
+        work = stream(passed).answer(MESSAGE)
+        assert not isinstance(work, Ready)
+        await work
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["waits", "failed"])

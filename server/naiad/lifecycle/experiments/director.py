@@ -193,13 +193,11 @@ class Experiments:
         """
         experiment = self.get(model)
         candidates = experiment.config.candidates
-        if (candidate is None and kind != "resume") or (
-            candidate is not None and candidate not in candidates
-        ):
-            raise InvalidArgumentError(
-                f"version {candidate} is no candidate of the experiment on '{model}', they are "
-                f"{', '.join(map(str, candidates))}"
-            )
+        known = f"candidates of the experiment on '{model}' are {', '.join(map(str, candidates))}"
+        if candidate is None and kind != "resume":
+            raise InvalidArgumentError(f"no version is named: {known}")
+        if candidate is not None and candidate not in candidates:
+            raise InvalidArgumentError(f"version {candidate} is no candidate: {known}")
         now_s = self._now()
         experiment.decide(experiment.decision(kind, candidate, reason, by, now_s), now_s)
 
@@ -264,10 +262,13 @@ class Experiments:
         )
 
     def _pace(self) -> None:
-        """The process aside may take what the shadows may, or the default where there is none."""
+        """The process aside may take what the shadows' files name, or the default where none does.
+
+        Under a CPU quota the default is smaller than the file's: what is idle counts there like all else.
+        """
         shadows = [entry.experiment.config.shadow for entry in self._entries.values()]
-        budgets = [shadow.budget for shadow in shadows if shadow is not None]
-        self.aside.budget_cpus = sum(budgets) if budgets else self._settings.budget_cpus
+        named = [each.budget for each in shadows if each is not None and "budget" in each.model_fields_set]
+        self.aside.budget_cpus = sum(named) if named else self._settings.budget_cpus
 
 
 def _opened(entry: _Entry, result: AsideResult) -> None:

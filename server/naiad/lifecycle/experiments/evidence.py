@@ -63,7 +63,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
 class ArmEvidence:
     """What one version answered.
 
-    `outcomes` counts by `Outcome`. `latency` is of requests that were answered. What was learnt by looking
+    `outcomes` counts by `Outcome`. `latency` is of requests that a run answered. What was learnt by looking
     into answers comes later and of a part of them: `looked_into` counts those, `rows` their pictures or
     crops, `not_finite` those with a number that is NaN or infinite; `looked_for_faces` those of detectors,
     `empty` those without any face, `faces` per picture of each answer, `top_score` each answer's; `log_norm`
@@ -101,6 +101,13 @@ class ArmEvidence:
         self.outcomes[outcome] += 1
         if not outcome:
             self.latency.add(latency_s)
+
+    def record_cached(self) -> None:
+        """Count a request that a response cache answered: its latency is the cache's.
+
+        Who gets more requests finds more of them there, whichever version is faster.
+        """
+        self.outcomes[Outcome.OK] += 1
 
     def record_signs(self, signs: AnswerSigns) -> None:
         """Count what one answer shows, as one observation: faces of one picture are not independent."""

@@ -16,7 +16,7 @@ from naiad.vision.detector import Detector
 from naiad.vision.embedder import Embedder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from naiad.config.experiment_config import ExperimentConfig
     from naiad.lifecycle.caller import Caller
@@ -64,7 +64,7 @@ class Experiment:
         self._aside = aside
         self._decisions = decisions
         self._serving: Mapping[int, ServingVersion] = {}
-        self._noted: set[tuple[int, str]] = set()
+        self._told: set[tuple[int, str]] = set()
         self._choice = Choice(model, Routes(config, ready=(), now=now_s), ())
 
     def choose(self, caller: Caller) -> int | None:
@@ -160,8 +160,10 @@ class Experiment:
                 self._judge(candidate, now_s)
 
     def decide(self, decision: Decision, now_s: float) -> None:
-        """Carry a decision out, by the guard or by hand."""
+        """Carry a decision out, by the guard or by hand; who is resumed is judged by what comes then."""
         self._decisions.add(decision)
+        if decision.kind == "resume":
+            self._forget(self.config.candidates if decision.candidate is None else (decision.candidate,))
         log.warning(
             "experiment decided",
             model=self.model,
@@ -175,6 +177,14 @@ class Experiment:
         self.refresh(now_s)
         if self.on_change is not None:
             self.on_change()
+
+    def _forget(self, candidates: Iterable[int]) -> None:
+        for number in candidates:
+            if number in self.evidence:
+                self.evidence[number] = ArmEvidence()
+            if number == self._shadowed:
+                self.shadow = ShadowEvidence()
+            self.verdicts.pop(number, None)
 
     def decision(
         self,
@@ -219,16 +229,19 @@ class Experiment:
             return
         if not self._is_open(candidate, verdict.kind):
             return
-        if not self._decisions.may_decide(self.model, now_s, guard.cooldown_s):
+        # A roll-back waits for nothing: of two bad candidates the second one must not go on for minutes.
+        is_rash = verdict.kind == "promote"
+        if is_rash and not self._decisions.may_decide(self.model, now_s, guard.cooldown_s):
             return
-        self._noted.add((candidate, verdict.kind))
+        if guard.dry_run:
+            self._told.add((candidate, verdict.kind))
         self.decide(
             self.decision(verdict.kind, candidate, verdict.reason, GUARD, now_s, dry_run=guard.dry_run), now_s
         )
 
     def _is_open(self, candidate: int, kind: DecisionKind) -> bool:
         """Whether that has not been decided before."""
-        if candidate in self.rolled_back or (candidate, kind) in self._noted:
+        if candidate in self.rolled_back or (candidate, kind) in self._told:
             return False
         return kind != "promote" or self.promoted is None
 

@@ -7,9 +7,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from naiad.core.errors import CancelledError
+from naiad.core.errors import CancelledError, InvalidArgumentError
 from naiad.lifecycle.experiments.aside import JobFailed, ShadowJob, ShadowResult, SignsJob, SignsResult
 from naiad.lifecycle.experiments.evidence import Outcome, outcome_of
+from naiad.scheduling.cached import CACHED
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +57,7 @@ class VersionWatch:
     """Follows the requests of one version. Used on the event loop's thread.
 
     A request that is cancelled, or refused because the caller is wrong, says nothing about the version and is
-    counted apart.
+    counted apart; one that the version has taken and fails is its error, whomever the engine blames.
     """
 
     def __init__(
@@ -103,10 +104,13 @@ class VersionWatch:
         now_s = time.perf_counter()
         error = CancelledError("") if future.cancelled() else future.exception()
         if error is not None:
-            self.evidence.record(outcome_of(error), now_s - began_s)
+            self.evidence.record(_end_of(error), now_s - began_s)
             return
-        self.evidence.record(Outcome.OK, now_s - began_s)
         response = future.result()
+        if response.batch_reason == CACHED:
+            self.evidence.record_cached()
+        else:
+            self.evidence.record(Outcome.OK, now_s - began_s)
         if self.mirror is not None and self.mirror.wants():
             self._copy(self.mirror, request, response)
         if now_s >= self._signs_due:
@@ -132,6 +136,14 @@ class VersionWatch:
     def _on_signs(self, result: AsideResult) -> None:
         if isinstance(result, SignsResult):
             self.evidence.record_signs(result.signs)
+
+
+def _end_of(error: BaseException) -> Outcome:
+    """How a request ended that the version had taken: it had passed every check of what the version asks for.
+
+    The engine blames the inputs for most of what a graph cannot do with them.
+    """
+    return Outcome.ERROR if isinstance(error, InvalidArgumentError) else outcome_of(error)
 
 
 def _on_shadow(evidence: ShadowEvidence, result: AsideResult) -> None:

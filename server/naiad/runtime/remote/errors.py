@@ -9,6 +9,7 @@ import grpc
 from naiad.core.errors import (
     AlreadyExistsError,
     CancelledError,
+    EngineTimeoutError,
     InternalError,
     InvalidArgumentError,
     NaiadError,
@@ -40,10 +41,10 @@ def from_rpc(error: grpc.RpcError, host: str, timeout_s: float) -> NaiadError:
     Args:
         error: of the call.
         host: where it went.
-        timeout_s: what it was given. That it passed is no caller's deadline: the server does not answer.
+        timeout_s: what it was given. That it passed is told apart from a caller's deadline: EngineTimeoutError.
     """
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return UnavailableError(f"no answer from Triton at {host} in {timeout_s:g} s")
+        return EngineTimeoutError(f"no answer from Triton at {host} in {timeout_s:g} s")
     details = error.details() or code.name
     return _KINDS.get(code, InternalError)(f"{details} (Triton at {host})")

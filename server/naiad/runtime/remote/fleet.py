@@ -12,6 +12,7 @@ from naiad.config.engine_address import is_local
 from naiad.core.clock import MonotonicClock
 from naiad.core.errors import (
     CancelledError,
+    EngineTimeoutError,
     NaiadError,
     NotFoundError,
     ResourceExhaustedError,
@@ -31,6 +32,7 @@ Result = TypeVar("Result")
 
 SERVICE = "/inference.GRPCInferenceService/"
 DEFAULT_TIMEOUT_S = 30.0
+ENDED = "the run was ended: nobody waited for it"
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # The server has its own limits and names them; a limit here would only hide them.
@@ -90,7 +92,7 @@ class Host:
         try:
             return bytes(call.result())
         except grpc.FutureCancelledError:
-            raise CancelledError("the run was ended: nobody waited for it") from None
+            raise CancelledError(ENDED) from None
         except grpc.RpcError as error:
             raise from_rpc(error, self.address, self._timeout_s) from None
 
@@ -138,6 +140,8 @@ class Fleet:
 
         Raises:
             UnavailableError: none of them could; the first one's reason.
+            EngineTimeoutError: one did not answer in time. No other one is asked then: a request takes no longer
+                than one server may.
             NaiadError: whatever else `work` raises; nobody else is asked then.
         """
         with self._lock:
@@ -147,6 +151,9 @@ class Fleet:
             host = self.hosts[index]
             try:
                 result = work(host)
+            except EngineTimeoutError as error:
+                self._failed(index, error)
+                raise
             except (UnavailableError, NotFoundError, ResourceExhaustedError) as error:
                 self._failed(index, error)
                 refused = refused or error
@@ -169,7 +176,7 @@ class Fleet:
         }
 
     def _failed(self, index: int, error: NaiadError) -> None:
-        if not isinstance(error, UnavailableError):
+        if not isinstance(error, UnavailableError | EngineTimeoutError):
             return  # it is there, and others of its models may be
         with self._lock:
             is_news = self._rotation.failed(index, self._clock.now_ns())

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from naiad.config.message_view import WEIGHTS
 from naiad.core.datatypes import DataType
-from naiad.core.errors import InternalError, NotFoundError, UnavailableError
+from naiad.core.errors import EngineTimeoutError, InternalError, NotFoundError, UnavailableError
 from naiad.core.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def describe(fleet: Fleet, name: str, version: str) -> RemoteModel:
 
 
 def _describe(host: Host, name: str, version: str) -> RemoteModel:
-    metadata = host.call(
-        "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), pb.ModelMetadataResponse
+    metadata = _ask(
+        host, "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), pb.ModelMetadataResponse
     )
-    config = host.call(
-        "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
+    config = _ask(
+        host, "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
     ).config
     return RemoteModel(
         name=name,
@@ -109,13 +109,21 @@ def ready_models(fleet: Fleet) -> dict[str, tuple[int, ...]]:
         NaiadError: no server tells.
     """
     request = pb.RepositoryIndexRequest(ready=True)
-    index = fleet.attempt(lambda host: host.call("RepositoryIndex", request, pb.RepositoryIndexResponse))
+    index = fleet.attempt(lambda host: _ask(host, "RepositoryIndex", request, pb.RepositoryIndexResponse))
     found: dict[str, list[int]] = {}
     for entry in index.models:
         versions = found.setdefault(entry.name, [])
         if entry.version.isdecimal():
             versions.append(int(entry.version))
     return {name: tuple(sorted(versions)) for name, versions in found.items()}
+
+
+def _ask(host: Host, method: str, request: Any, response_type: Any) -> Any:
+    """As `Host.call`; one that does not answer in time is away: what is asked here another one can tell."""
+    try:
+        return host.call(method, request, response_type)
+    except EngineTimeoutError as error:
+        raise UnavailableError(error.message) from None
 
 
 def _specs(tensors: Iterable[Any], entries: Iterable[Any]) -> Iterable[TensorSpec]:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naiad.core.datatypes import DataType
-from naiad.core.errors import CancelledError, InternalError, NaiadError, UnavailableError
+from naiad.core.errors import (
+    CancelledError,
+    EngineTimeoutError,
+    InternalError,
+    NaiadError,
+    UnavailableError,
+)
 from naiad.core.tensors import WILDCARD
+from naiad.runtime.remote.fleet import ENDED
 from naiad.runtime.remote.messages import Place, Reply, infer_head, raw_content, set_place, to_wire
 from naiad.runtime.remote.shared import Layout, Region
 
@@ -58,7 +65,8 @@ class RemoteSession:
 
         Raises:
             NaiadError: what the server answered.
-            UnavailableError: no server answers.
+            UnavailableError: no server is there.
+            EngineTimeoutError: the one that was asked did not answer in time.
         """
         return RemoteRun(self._fleet, self._model, shares=False).run(inputs, outputs)
 
@@ -101,7 +109,8 @@ class RemoteRun:
 
         Raises:
             NaiadError: what the server answered; CancelledError if the run was ended.
-            UnavailableError: no server answers.
+            UnavailableError: no server is there.
+            EngineTimeoutError: the one that was asked did not answer in time.
         """
         sent = {name: self._as_sent(name, array) for name, array in inputs.items()}
         return self._fleet.attempt(lambda host: self._run_on(host, sent, outputs))
@@ -130,6 +139,8 @@ class RemoteRun:
         return array.reshape((len(array), *dims) if self._model.max_batch_size else dims)
 
     def _run_on(self, host: Host, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        if self._ended:  # while another host was asked: nobody waits for this one
+            raise CancelledError(ENDED)
         if self._shares and not host.shared_refusal:
             exchange = _Exchange(self._model, self._outputs, inputs, outputs)
             if exchange.byte_size >= SHARED_BYTES and (region := self._region(host, exchange)):
@@ -138,7 +149,7 @@ class RemoteRun:
                 except NaiadError as error:
                     # After a call that was given up the server may still write to the memory.
                     lost = region.name in error.message
-                    if lost or isinstance(error, UnavailableError | CancelledError):
+                    if lost or isinstance(error, UnavailableError | EngineTimeoutError | CancelledError):
                         self._drop(host)
                     if not lost:
                         raise
@@ -153,7 +164,8 @@ class RemoteRun:
         """Memory that the host has registered; None if it takes none, and why is noted with the host.
 
         Raises:
-            UnavailableError: the host is not there; it would not take the tensors by gRPC either.
+            UnavailableError, EngineTimeoutError: the host is not there, or says nothing; it would not take the
+                tensors by gRPC either.
         """
         region = self._regions.get(host)
         if region is not None and region.byte_size >= exchange.byte_size:
@@ -161,7 +173,7 @@ class RemoteRun:
         self._drop(host)
         try:
             region = self._regions[host] = Region(host, exchange.byte_size_ahead)
-        except UnavailableError:
+        except (UnavailableError, EngineTimeoutError):
             raise  # nothing was refused: it is asked again when it is there
         except NaiadError as error:
             host.shared_refusal = error.message

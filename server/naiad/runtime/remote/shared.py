@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from naiad.core.errors import NaiadError, ResourceExhaustedError, UnavailableError
+from naiad.core.errors import EngineTimeoutError, NaiadError, ResourceExhaustedError, UnavailableError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +33,7 @@ class Region:
         """Create the memory and register it.
 
         Raises:
-            UnavailableError: the server is not there, which says nothing of memory.
+            UnavailableError, EngineTimeoutError: the server is not there, which says nothing of memory.
             NaiadError: there is no room for it, or the server does not take it, and why.
         """
         self.byte_size = -(-byte_size // _PAGE) * _PAGE
@@ -88,7 +88,7 @@ def try_sharing(host: Host) -> None:
         return
     try:
         Region(host, _PAGE).close()
-    except UnavailableError:
+    except (UnavailableError, EngineTimeoutError):
         return  # it is away for a moment: the first run that reaches it finds out
     except NaiadError as error:
         host.shared_refusal = error.message

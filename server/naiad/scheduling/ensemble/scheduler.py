@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from naiad.core.errors import (
     CancelledError,
     DeadlineExceededError,
+    EngineTimeoutError,
     InternalError,
     UnavailableError,
 )
@@ -263,6 +264,6 @@ def _reason(error: BaseException) -> FailureReason:
     """As in Triton, an ensemble does not tell why its step failed: the step's own statistics do."""
     if isinstance(error, CancelledError):
         return FailureReason.CANCELED
-    if isinstance(error, DeadlineExceededError):
+    if isinstance(error, DeadlineExceededError) and not isinstance(error, EngineTimeoutError):
         return FailureReason.REJECTED
     return FailureReason.OTHER

@@ -85,7 +85,7 @@ class DirectScheduler(SchedulerBase):
             decision = next_rows(heads, now_ns, self._policy)
             if isinstance(decision, Wait):
                 until_ns = earliest(until_ns, decision.until_ns)
-            elif decision is not None and self._may_start(instance):
+            elif decision is not None and self._instances.may_start(instance):
                 self._start(instance, self._rows(group, heads, decision), decision.reason)
         return earliest(until_ns, self._desk.table.next_ns())
 

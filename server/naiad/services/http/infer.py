@@ -16,7 +16,7 @@ from naiad.services.forwarding import forwarded
 from naiad.services.http import compression
 from naiad.services.http.infer_answer import is_heavy, write_answer
 from naiad.services.http.infer_json import parse_infer
-from naiad.services.http.raw_request import parse_raw
+from naiad.services.http.raw_request import HEADER, image_kind, parse_raw, picture_without_header
 from naiad.services.http.reply import BINARY, JSON, Reply
 from naiad.telemetry.tracing import FrontEnd
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from naiad.services.http.infer_json import ParsedInfer
 
 HEADER_LENGTH = b"inference-header-content-length"
-_HEADER = "Inference-Header-Content-Length"
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -81,6 +80,8 @@ async def _read(call: Call, name: str, version: str) -> ParsedInfer:
             f"inference header size should be in range (0, {len(body)}), got: {length}"
         )
     view = memoryview(body).toreadonly()
+    if announced is None and (kind := image_kind(view, call.header(b"content-type"))):
+        raise picture_without_header(call.triton, name, version, kind)
     if announced == 0:
         return parse_raw(call.triton, name, version, view)
     if length > call.settings.max_input_size:
@@ -112,12 +113,12 @@ def _announced_length(text: str) -> int | None:
     if not text:
         return None
     if not _INTEGER.fullmatch(text):
-        raise InvalidArgumentError(f"Unable to parse {_HEADER}, got: {text}")
+        raise InvalidArgumentError(f"Unable to parse {HEADER}, got: {text}")
     # Of a long number only its length matters, and Python limits how long one may be.
     length = int(text) if len(text) <= len(str(INT32_MIN)) else INT32_MAX + 1
     if not INT32_MIN <= length <= INT32_MAX:
         raise InvalidArgumentError(
-            f"Unable to parse {_HEADER}, value is out of range [ {INT32_MIN}, {INT32_MAX} ], got: {text}"
+            f"Unable to parse {HEADER}, value is out of range [ {INT32_MIN}, {INT32_MAX} ], got: {text}"
         )
     return length
 

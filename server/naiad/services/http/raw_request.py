@@ -16,7 +16,13 @@ from naiad.services.http.infer_json import ParsedInfer
 from naiad.vision.decoders import FORMATS
 
 if TYPE_CHECKING:
+    from naiad.core.errors import NaiadError
     from naiad.services.http.service import Triton
+
+HEADER = "Inference-Header-Content-Length"
+_JSON_BEGINS = b"{"
+_BLANKS = b" \t\r\n"
+_LOOKED_AT = 64
 
 
 def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> ParsedInfer:
@@ -49,15 +55,48 @@ def parse_raw(triton: Triton, name: str, version: str, body: memoryview) -> Pars
     return ParsedInfer(message, [data], binary_default=True)
 
 
+def image_kind(body: memoryview, content_type: str) -> str:
+    """What kind of image file a body that should be JSON is, by its bytes or else by its type; "" if none.
+
+    A text that begins as JSON does is that, whatever its type says.
+    """
+    start = bytes(body[:_LOOKED_AT]).lstrip(_BLANKS)
+    if not start or start.startswith(_JSON_BEGINS):
+        return ""  # nearly always
+    if any(image_format.matches(body) for image_format in FORMATS):
+        return "an image file"
+    kind = content_type.partition(";")[0].strip().lower()
+    return f"of type {kind}" if kind.startswith("image/") else ""
+
+
+def picture_without_header(triton: Triton, name: str, version: str, kind: str) -> NaiadError:
+    """What to do instead, for who sent an image file as if it were JSON; `kind` as `image_kind` says it."""
+    config = triton.model_config(pb.ModelConfigRequest(name=name, version=version)).config
+    if not _accepts_pictures(config):
+        advice = (
+            f"model '{name}' takes no image files: its config would have to say {ACCEPTS} \"{ENCODED}\", and "
+            f"the call the header '{HEADER}: 0'"
+        )
+    elif len(config.input) != 1:
+        advice = f"model '{name}' has {len(config.input)} inputs: send it as binary data behind the JSON"
+    else:
+        advice = f"send it with the header '{HEADER}: 0'"
+    return InvalidArgumentError(f"failed to parse the request JSON buffer: the body is {kind}; {advice}")
+
+
 def _is_picture(config: model_config_pb2.ModelConfig, body: memoryview) -> bool:
     """Whether the body is an image file and the model takes such; one as long as its tensor is that."""
-    if ACCEPTS not in config.parameters or config.parameters[ACCEPTS].string_value != ENCODED:
+    if not _accepts_pictures(config):
         return False
     [tensor] = config.input
     datatype = DataType.from_config_name(model_config_pb2.DataType.Name(tensor.data_type))
     if body.nbytes == math.prod(tensor.dims) * datatype.itemsize:
         return False
     return any(image_format.matches(body) for image_format in FORMATS)
+
+
+def _accepts_pictures(config: model_config_pb2.ModelConfig) -> bool:
+    return ACCEPTS in config.parameters and config.parameters[ACCEPTS].string_value == ENCODED
 
 
 def _dims(name: str, dims: list[int], datatype: DataType, size: int) -> list[int]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from naiad.core.errors import (
     CancelledError,
+    EngineTimeoutError,
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -154,18 +156,48 @@ def test_errors_keep_their_words_and_kind(
         session.run({"x": np.ones((1, 3), np.float32)}, ["y"])
 
 
-def test_a_server_that_does_not_answer_is_not_there(service: Doubler) -> None:
-    running, address = serve(service)
-    fleet = Fleet([address], timeout_s=0.3)
+def test_a_run_that_is_not_answered_in_time_is_asked_of_nobody_else(service: Doubler) -> None:
+    """Nor does it take the time of two; the silent server is set aside, and the next run goes to the other."""
+    silent = Doubler()
+    silent.release.clear()
+    (first, one), (second, other) = serve(silent), serve(service)
+    fleet = Fleet([one, other], timeout_s=0.5)
     try:
-        session = RemoteSession(fleet, describe(Fleet([address]), "double", "10"))
-        service.release.clear()
-        with pytest.raises(UnavailableError, match=r"no answer from Triton at .* in 0\.3 s"):
+        session = RemoteSession(fleet, describe(fleet, "double", "10"))
+        fleet.attempt(lambda host: host)  # the first one's turn again
+        began_s = time.monotonic()
+        with pytest.raises(EngineTimeoutError, match=rf"^no answer from Triton at {one} in 0\.5 s$"):
             session.run({"x": np.ones((1, 3), np.float32)}, ["y"])
+        assert time.monotonic() - began_s < 0.95
+        assert service.shapes == []
+        session.run({"x": np.ones((1, 3), np.float32)}, ["y"])
+        assert (len(silent.shapes), len(service.shapes)) == (1, 1)
     finally:
-        service.release.set()
+        silent.release.set()
         fleet.close()
-        running.stop(None).wait()
+        first.stop(None).wait()
+        second.stop(None).wait()
+
+
+def test_what_a_model_is_can_be_told_by_another_server_than_a_silent_one(service: Doubler) -> None:
+    """No caller waits while a model is loaded: a server that does not answer then is one that is not there."""
+
+    class Silent(Doubler):
+        def ModelMetadata(self, request: Any, context: Any) -> Any:
+            self.release.wait(30)
+            return super().ModelMetadata(request, context)
+
+    silent = Silent()
+    silent.release.clear()
+    (first, one), (second, other) = serve(silent), serve(service)
+    fleet = Fleet([one, other], timeout_s=0.5)
+    try:
+        assert describe(fleet, "double", "").versions == (9, 10)
+    finally:
+        silent.release.set()
+        fleet.close()
+        first.stop(None).wait()
+        second.stop(None).wait()
 
 
 def test_a_run_that_nobody_waits_for_is_cancelled_there(fleet: Fleet, service: Doubler) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from naiad.config.complete import read_completed_config
 from naiad.config.messages import new_message
 from naiad.config.reader import config_from_message
 from naiad.core.errors import NaiadError, UnavailableError
@@ -25,7 +26,7 @@ from naiad.vision.agreement import agree, signs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from naiad.config.model_config import ModelConfig
+    from naiad.config.messages import Message as ConfigMessage
     from naiad.lifecycle.experiments.aside.arena import ArenaView
     from naiad.lifecycle.experiments.aside.jobs import AsideResult
     from naiad.lifecycle.experiments.aside.wire import Message
@@ -65,7 +66,7 @@ class Workbench:
     def _open(self, key: ModelKey, message: Message) -> AsideResult:
         """Load a version that is to be run."""
         self._forget(key)
-        config = config_aside(self._config(message))
+        config = config_aside(config_from_message(self._config(message), Path(message["folder"])))
         folder = ModelFolder(key.name, Path(message["folder"]), tuple(message["versions"]))
         model = self._loader(message).load(folder, key.version, config)
         notes = (*model.version.notes, *model.version.fallbacks)
@@ -81,7 +82,7 @@ class Workbench:
 
     def _read(self, key: ModelKey, message: Message) -> AsideResult:
         """Learn how to read the answers of a version, from its completed config."""
-        config = self._config(message)
+        config = read_completed_config(self._config(message), Path(message["folder"]))
         self._readers[key] = Reader(config, vision_model(config))
         return ModelOpened(key)
 
@@ -127,12 +128,12 @@ class Workbench:
         if (candidate := self._candidates.pop(key, None)) is not None:
             candidate.close()
 
-    def _config(self, message: Message) -> ModelConfig:
-        """The config that lies in the arena as Triton's message."""
+    def _config(self, message: Message) -> ConfigMessage:
+        """Triton's message of a config, which lies in the arena."""
         (data,) = self._arena.read(message["config"]).values()
         parsed = new_message()
         parsed.ParseFromString(data.tobytes())
-        return config_from_message(parsed, Path(message["folder"]))
+        return parsed
 
     def _loader(self, message: Message) -> RepositoryLoader:
         return RepositoryLoader(

@@ -18,8 +18,8 @@ EXPERIMENT_METRICS = (
         (*MODEL, "outcome"),
         "Requests to the versions of an experiment that have ended, by how they ended.",
         "outcome `success`, `failed` (an error, a passed deadline or a full queue), `callers_fault` or "
-        "`cancelled` (these two say nothing about the version); begins anew with the experiment's file and "
-        "with the version, as all of its figures",
+        "`cancelled` (these two say nothing about the version); begins anew with the experiment's file, "
+        "with the version and when it is resumed, as all of its figures",
         _EXPERIMENT,
     ),
     MetricSpec(
