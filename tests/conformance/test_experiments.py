@@ -53,6 +53,7 @@ output [ {{ name: "OUTPUT" data_type: TYPE_INT32 dims: [ 1 ] }} ]
 instance_group [ {{ kind: KIND_CPU count: 1 }} ]
 sequence_batching {{ max_sequence_idle_microseconds: 60000000 {STATE % ""} }}
 """
+ANY_INTERFACE = 'parameters { key: "naiad.allow_interface_change" value { string_value: "true" } }\n'
 CACHED_CONFIG = f"{PLAIN_CONFIG}response_cache {{ enable: true }}\n"
 PLAIN_MODELS = (
     "shares",
@@ -113,7 +114,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         add_model(repository, name, {number: tells_its_version(number) for number in (1, 2, 3)}, PLAIN_CONFIG)
     # The second one takes rows of any length, so that its config is another one.
     unlike = {1: tells_its_version(1), 2: tells_its_version(2, size=None)}
-    add_model(repository, "unlike", unlike, PLAIN_CONFIG)
+    add_model(repository, "unlike", unlike, PLAIN_CONFIG + ANY_INTERFACE)
     add_model(repository, "cached", {1: tells_its_version(1), 2: tells_its_version(2)}, CACHED_CONFIG)
     add_model(repository, "sequence", {1: sums_from(1), 2: sums_from(1_000)}, SEQUENCE_CONFIG)
     add_model(repository, "faces", {1: grid_detector(score=0.9), 2: grid_detector(score=0.7)}, FACES_CONFIG)
@@ -124,6 +125,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         "--allow-client-shm=true",
         "--cache-config=local,size=1048576",
         "--experiment-interval-secs=0.2",
+        "--allow-experiment-decisions=true",
     )
     with ServerProcess(repository, *flags) as process:
         endpoints = Endpoints.of(process)
@@ -199,8 +201,7 @@ def test_the_short_way_and_the_long_one_share_out_alike(
     """
     rig.put(model, weights={"1": 80, "2": 20})
     short = [ask(client, model) for _ in range(500)]
-    explained = {"parameters": {"naiad_explain": True}}
-    long = [ask(client, model, **explained) for _ in range(500)]
+    long = [ask(client, model, parameters={"naiad_explain": True}) for _ in range(500)]
     assert_shares(short, {1: 0.8, 2: 0.2})
     assert_shares(long, {1: 0.8, 2: 0.2})
 
@@ -373,6 +374,36 @@ def test_a_stream_of_requests_never_changes_its_version_and_a_new_one_does(rig: 
             assert old.ask() == 1
         rig.put("stream", **ALL_TO_1)
         assert old.ask() == 1
+
+
+def test_a_stream_leaves_a_version_that_is_rolled_back(rig: Rig) -> None:
+    rig.put("stream", **ALL_TO_2)
+    with Stream(rig) as stream:
+        assert stream.ask() == 2
+        rig.reports.decide("stream", "ROLL_BACK", 2)
+        assert stream.ask() == 1
+        rig.reports.decide("stream", "RESUME", 2)
+        assert stream.ask() == 1
+
+
+def test_a_video_stream_leaves_a_version_that_is_rolled_back_and_loses_no_frame(rig: Rig) -> None:
+    (picture,) = photos(1, seed=1)
+    rig.put("faces", **ALL_TO_2)
+    with (
+        Client(rig.endpoints.grpc, color="rgb") as client,
+        client.open_stream("detect", model="faces") as stream,
+    ):
+        results = iter(stream)
+        found = []
+        for number in range(8):
+            stream.send(picture)
+            found.append(next(results).unwrap().version)
+            if number == 3:
+                rig.reports.decide("faces", "ROLL_BACK", 2)
+    assert found[:4] == ["2"] * 4
+    assert found[-1] == "1"
+    assert found == sorted(found, reverse=True)
+    rig.reports.decide("faces", "RESUME", 2)
 
 
 def test_streams_are_shared_out_by_the_weights(rig: Rig) -> None:

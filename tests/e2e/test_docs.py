@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from support.processes import naiad_environment
+from support.pages import ROOT, Place, bash_blocks, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+ONE_SESSION = {"versions.md": "a walk-through in one session: run whole by test_versions_page.py"}
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").glob("**/*.md") if page.name not in ONE_SESSION),
+]
 
 BY_OTHERS = {
     "make demo": "run whole by test_demo.py, through the command that it calls",
@@ -39,20 +39,12 @@ def runs_here(line: str) -> bool:
 
 def commands(page: Path) -> list[str]:
     """The bash blocks of a page, without the lines that another check runs."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     kept = []
-    for block in blocks:
+    for block in bash_blocks(page):
         lines = [line for line in re.split(r"(?<!\\)\n", block) if runs_here(line)]
         if any(line.split("#")[0].strip() for line in lines):
             kept.append("\n".join(lines))
     return kept
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 CASES = [
@@ -70,43 +62,11 @@ SERVER = "naiad serve --model-repository demo-repository &\n"
 """Most examples begin with these lines: they run once for all of them, which share what they make and the server."""
 
 
-class Place:
-    """A folder that holds the client examples and configurations as a checkout would, and a server's ports."""
-
-    def __init__(self, folder: Path, ports: tuple[int, ...] = ()) -> None:
-        self.folder = folder
-        self.ports = ports or (free_port(), free_port(), free_port())
-        for name in ("clients", "model_repository"):
-            (folder / name).symlink_to(ROOT / name)
-
-    def command(self, script: str) -> dict[str, Any]:
-        """The arguments of a process that runs the script as a reader would, on the ports of this place."""
-        grpc_port, http_port, metrics_port = map(str, self.ports)
-        script = script.replace("8001", grpc_port).replace("8000", http_port).replace("8002", metrics_port)
-        environment = naiad_environment(
-            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            NAIAD_GRPC_ADDRESS="127.0.0.1",
-            NAIAD_HTTP_ADDRESS="127.0.0.1",
-            NAIAD_GRPC_PORT=grpc_port,
-            NAIAD_HTTP_PORT=http_port,
-            NAIAD_METRICS_PORT=metrics_port,
-        )
-        # The server that a script puts into the background ends with it.
-        whole = f"set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n{script}\n"
-        return {"args": ["bash", "-c", whole], "cwd": self.folder, "env": environment}
-
-
-def run(place: Place, script: str) -> None:
-    """Run it to its end; AssertionError with its output if it fails."""
-    done = subprocess.run(**place.command(script), capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, f"{script}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-
-
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Where the opening was run, and its server still does."""
     place = Place(tmp_path_factory.mktemp("opened"))
-    run(place, OPENING)
+    run_script(place, OPENING)
     # To a file: nobody would read a pipe while the examples run.
     with (place.folder / "log").open("wb") as log:
         command = place.command(f"{SERVER}read -r || true")
@@ -123,12 +83,12 @@ def test_the_commands_of_a_page_work_as_written(
 ) -> None:
     """In a folder of its own; what begins as most examples do goes on where the opening was run."""
     if not block.startswith(OPENING + SERVER):
-        run(Place(tmp_path), block)
+        run_script(Place(tmp_path), block)
         return
     opened: Place = request.getfixturevalue("opened")
     (tmp_path / "demo-repository").symlink_to(opened.folder / "demo-repository")
     shutil.copy(opened.folder / "photo.jpg", tmp_path)
-    run(Place(tmp_path, opened.ports), block.removeprefix(OPENING + SERVER))
+    run_script(Place(tmp_path, opened.ports), block.removeprefix(OPENING + SERVER))
 
 
 def test_most_examples_begin_alike() -> None:

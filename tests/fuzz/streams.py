@@ -64,6 +64,8 @@ class Client:
             async with grpc.aio.insecure_channel(self._target) as channel:
                 for _ in range(self._dice.randint(1, 6)):
                     await self._stream(channel)
+                    if self._account.sent >= frames:
+                        return
 
     async def _stream(self, channel: grpc.aio.Channel) -> None:
         dice, account = self._dice, self._account

@@ -15,9 +15,10 @@ from support.repositories import add_model
 from support.servers import address, server
 from support.vision_models import BOX, DETECTOR_CONFIG, EMBEDDER_CONFIG, brightness_detector, color_embedder
 
+from naiad.cli import ab_replay
 from naiad.cli.ab_replay import ReplayJob, run_replay
 from naiad.core.errors import InvalidArgumentError, UnavailableError
-from naiad.lifecycle.experiments.worst import Disagreement, WorstDisagreements
+from naiad.lifecycle.experiments.worst import Disagreement, WorstDisagreements, kept_files
 from naiad.vision.agreement import DetectionAgreement, EmbeddingAgreement, TensorAgreement
 
 if TYPE_CHECKING:
@@ -154,6 +155,19 @@ async def test_what_fails_is_told_and_the_rest_goes_on(
     assert failed[-1] == f"{folder / '0999999-broken.npz'} is no kept disagreement: File is not a zip file"
     assert sum("batch-size must be <= 8" in line for line in failed) == 1
     assert sum("'gone'" in line for line in failed) == 1
+
+
+async def test_what_a_shadow_at_work_has_replaced_meanwhile_is_passed_over(
+    running: NaiadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder keeps the worst: one that was listed may be gone when it is read. One that is named must be there."""
+    keep_faces(tmp_path / "kept")
+    gone = tmp_path / "kept" / "0999999-gone.npz"
+    monkeypatch.setattr(ab_replay, "kept_files", lambda place: [gone, *kept_files(place)])
+    assert await replayed(running, tmp_path / "kept") == 0
+    assert "gone" not in capsys.readouterr().err
+    monkeypatch.undo()
+    assert await replayed(running, gone) == 1
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:

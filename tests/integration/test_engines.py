@@ -20,7 +20,7 @@ from support.triton import infer_input
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-import naiad.app
+import naiad.app.engine_builds
 from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.providers import CPU, CUDA, TENSORRT
 
@@ -127,19 +127,19 @@ async def test_the_server_ends_while_an_engine_is_built(
     gpu: FakeTensorRt, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The build cannot be interrupted; whoever ends the process must know that it is still there."""
-    monkeypatch.setattr(naiad.app, "_BUILDER_STOP_S", 0.0)
+    monkeypatch.setattr(naiad.app.engine_builds, "_BUILDER_STOP_S", 0.0)
     running = start(repository, tmp_path)
     async with running:
         assert await asyncio.to_thread(engine_states, running) == ["building"]
     assert (running.drained, running.builder_ended) == (True, False)
     gpu.gate.set()
-    assert await asyncio.to_thread(running._engine_builder.close, WAIT_S)
+    assert await asyncio.to_thread(running._builds._builder.close, WAIT_S)
 
 
 async def test_a_load_that_waits_for_its_engine_ends_with_the_server(
     gpu: FakeTensorRt, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(naiad.app, "_BUILDER_STOP_S", 0.0)
+    monkeypatch.setattr(naiad.app.engine_builds, "_BUILDER_STOP_S", 0.0)
     with (repository / "fast" / "config.pbtxt").open("a") as file:
         file.write('parameters { key: "naiad.tensorrt_build" value { string_value: "blocking" } }')
     running = server(repository, tensorrt_cache_directory=tmp_path / "cache", model_control_mode="explicit")
@@ -151,4 +151,4 @@ async def test_a_load_that_waits_for_its_engine_ends_with_the_server(
         loading.cancel()
     assert running.drained
     gpu.gate.set()
-    assert await asyncio.to_thread(running._engine_builder.close, WAIT_S)
+    assert await asyncio.to_thread(running._builds._builder.close, WAIT_S)

@@ -194,7 +194,7 @@ async def test_the_metrics_of_experiments_say_what_their_reports_say(
 ) -> None:
     """A detector, an embedder and plain tensors, each with half of its requests to a candidate, and shadowed."""
     # The process aside would wait until no other test wants a CPU.
-    monkeypatch.setattr("naiad.app.AsideSettings", partial(AsideSettings, is_idle=False))
+    monkeypatch.setattr("naiad.app.models.AsideSettings", partial(AsideSettings, is_idle=False))
     # Nor is a copy to be skipped: all three figures of shadows need some.
     settings = {"shadow_max_pending": 4 * REQUESTS * len(MODELS), "allow_experiment_decisions": True}
     async with (

@@ -20,7 +20,7 @@ from support.sequences import accumulate as accumulator
 from support.servers import address, server
 from tritonclient.utils import InferenceServerException
 
-import naiad.app
+import naiad.app.models
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -64,7 +64,7 @@ def plays(numbers: Iterable[int]) -> list[Play]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
     """The clock of the server's schedulers."""
     made = SkippingClock()
-    monkeypatch.setattr(naiad.app, "MonotonicClock", lambda: made)
+    monkeypatch.setattr(naiad.app.models, "MonotonicClock", lambda: made)
     return made
 
 

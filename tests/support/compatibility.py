@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from support.golden_differences import ROWS
 from support.triton_flags import TRITON_FLAGS
 
 from naiad.config.command_line import FIELDS_BY_FLAG
+from naiad.config.experiment_config import ExperimentConfig, GuardConfig, RampStep, ShadowConfig
 from naiad.config.parameters import parameters_with_values
 from naiad.config.refused_flags import OTHER_FLAGS_BY_NAME
 from naiad.config.server_config import GROUPS, default_text, environment_name, flag_name
@@ -22,13 +24,26 @@ from naiad.telemetry.metrics.table import TRITON_METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
     from naiad.services.support import CallSupport
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "compatibility.md"
 TEMPLATE = ROOT / "docs" / "compatibility.template.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+VERSIONS = ROOT / "docs" / "versions.md"
 SETTINGS = re.compile(r"(<!-- settings: .*?-->\n)(.*?)(\n?<!-- /settings -->)", re.DOTALL)
+EXPERIMENT = re.compile(r"(<!-- experiment: .*?-->\n)(.*?)(\n?<!-- /experiment -->)", re.DOTALL)
+EXPERIMENT_PARTS: dict[str, type[BaseModel]] = {
+    "": ExperimentConfig,
+    "ramp[].": RampStep,
+    "shadow.": ShadowConfig,
+    "guard.": GuardConfig,
+}
+_MADE_DEFAULTS = {"name": "the model's name", "baseline": "the lowest version named"}
+"""Those of the fields of `experiment.json` that are made of something else."""
 HOW_TO_REGENERATE = "write it again with `make docs`"
 
 
@@ -81,6 +96,31 @@ def settings_table() -> str:
     )
 
 
+def versions_page() -> str:
+    """docs/versions.md with its table of the fields of `experiment.json` as the code has it."""
+    page = VERSIONS.read_text(encoding="utf-8")
+    return EXPERIMENT.sub(lambda found: f"{found[1]}{experiment_table()}{found[3]}", page)
+
+
+def experiment_table() -> str:
+    """One row a field of `experiment.json`, those of its parts behind it."""
+    return _table(
+        ("field", "default", "meaning"),
+        (
+            (f"`{part}{name}`", _experiment_default(part + name, field), field.description or "")
+            for part, model in EXPERIMENT_PARTS.items()
+            for name, field in model.model_fields.items()
+        ),
+    )
+
+
+def _experiment_default(path: str, field: FieldInfo) -> str:
+    if path in _MADE_DEFAULTS or field.is_required():
+        return _MADE_DEFAULTS.get(path, "required")
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return "none" if default in (None, (), {}) else f"`{json.dumps(default)}`"
+
+
 def _differences(*, is_older: bool) -> str:
     rows = [row for row in (*DIFFERENCES, *ROWS) if row.is_older == is_older]
     return "\n".join(_row(row.where, row.triton, row.naiad, row.why) for row in rows)
@@ -121,9 +161,10 @@ def _row(*cells: str) -> str:
 
 
 def write_pages() -> None:
-    """Write both pages again."""
+    """Write all of them again."""
     PAGE.write_text(compatibility_page(), encoding="utf-8")
     OPERATIONS.write_text(operations_page(), encoding="utf-8")
+    VERSIONS.write_text(versions_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from naiad.services.grpc_settings import GrpcSettings
 from naiad.services.grpc_transport import create_server, register_services
+from naiad_protos.naiad.experiments.v1 import experiments_pb2_grpc
 from naiad_protos.naiad.vision.v1 import vision_pb2_grpc
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
 
 def register_echo(server: Any) -> None:
-    """Register every service of the server; inference echoes, health is SERVING, vision is UNIMPLEMENTED."""
+    """Register every service of the server; inference echoes, health is SERVING, ours are UNIMPLEMENTED."""
     register_services(
         server,
         inference=Echo(),
         vision=vision_pb2_grpc.VisionServiceServicer(),  # type: ignore[abstract]  # in its stubs alone
+        experiments=experiments_pb2_grpc.ExperimentServiceServicer(),  # type: ignore[abstract]  # the same
         health=HealthServicer(),
     )
 

@@ -6,7 +6,8 @@ Run as a module. A test cannot wait until a machine that is busy with tests has 
 from __future__ import annotations
 
 import os
-from functools import partial
+from dataclasses import replace
+from unittest import mock
 
 
 def main() -> None:
@@ -14,12 +15,15 @@ def main() -> None:
     from naiad.runtime.threads import bound_library_threads  # noqa: PLC0415  # before what has threads
 
     bound_library_threads(os.environ)
-    import naiad.app  # noqa: PLC0415
     from naiad.__main__ import main as run  # noqa: PLC0415
-    from naiad.lifecycle.experiments.aside import AsideSettings  # noqa: PLC0415
+    from naiad.lifecycle.experiments import director  # noqa: PLC0415
+    from naiad.lifecycle.experiments.aside import AsideProcess, AsideSettings  # noqa: PLC0415
 
-    naiad.app.AsideSettings = partial(AsideSettings, is_idle=False)  # type: ignore[misc,assignment]
-    run()
+    def awake(settings: AsideSettings) -> AsideProcess:
+        return AsideProcess(replace(settings, is_idle=False))
+
+    with mock.patch.object(director, "AsideProcess", awake):
+        run()
 
 
 if __name__ == "__main__":

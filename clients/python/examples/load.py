@@ -22,15 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--key", help="the same key gets the same version; without one, any")
     arguments = parser.parse_args(argv)
     photos = [path.read_bytes() for path in sorted(arguments.folder.glob("*.jpg"))]
-    metadata = [("x-naiad-key", arguments.key)] if arguments.key else []
     answers: Counter[str] = Counter()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Client(arguments.address, metadata=metadata) as client, Progress() as progress:
+    with Client(arguments.address) as client, Progress() as progress:
         task = progress.add_task("", total=None)
         with suppress(KeyboardInterrupt):
             for photo in itertools.cycle(photos):
                 try:
-                    answers[f"version {client.detect(photo).version}"] += 1
+                    answers[f"version {client.detect(photo, key=arguments.key).version}"] += 1
                 except NaiadError as error:
                     answers[f"failed: {error}"] += 1
                 progress.update(task, description=str(dict(answers.most_common(5))))

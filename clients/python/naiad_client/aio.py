@@ -78,7 +78,7 @@ class Client(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel; calls under way, and later ones, fail with CancelledError. Safe to call twice."""
+        """Close the channel; calls under way and later ones fail with CancelledError. Safe to call twice."""
         self._is_closed = True
         if hasattr(self._stub, "close"):
             await self._stub.close()
@@ -230,9 +230,7 @@ class Client(BaseClient):
             try:
                 left_s = plan.left_s(time.monotonic())
                 with self._opened():
-                    answer = await method(
-                        call.request, timeout=left_s, metadata=self._metadata_for(call.key)
-                    )
+                    answer = await method(call.request, timeout=left_s, metadata=self._metadata_for(call.key))
                 return call.parse(answer)
             except grpc.RpcError as error:
                 failure = from_rpc(error)

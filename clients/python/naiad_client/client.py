@@ -70,7 +70,7 @@ class Client(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the channel; calls under way, and later ones, fail with CancelledError. Safe to call twice."""
+        """Close the channel; calls under way and later ones fail with CancelledError. Safe to call twice."""
         self._is_closed = True
         getattr(self._stub, "close", lambda: None)()
         self._channel.close()

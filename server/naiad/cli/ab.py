@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from naiad.cli.client_side import say
+from naiad.cli.server_options import DEFAULT_ADDRESS, Address, Headers, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,24 +24,10 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", show_default=False)]
 Version: TypeAlias = Annotated[int, typer.Argument(metavar="VERSION", min=1, show_default=False)]
-Address: TypeAlias = Annotated[
-    str, typer.Option("--address", metavar="HOST:PORT", help="Where the server listens for gRPC.")
-]
-Headers: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--header",
-        metavar="NAME=VALUE",
-        help="A header to send, where --grpc-restricted-protocol asks for one.",
-        show_default=False,
-    ),
-]
 Reason: TypeAlias = Annotated[
     str, typer.Option("--reason", help="Why, for the audit log.", show_default=False)
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 
-DEFAULT_ADDRESS = "localhost:8001"
 _WATCH_S = 2.0
 
 # The help is click's own: rich's table cuts off names that its columns have no room for.

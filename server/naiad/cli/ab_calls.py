@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from naiad.cli.server_calls import ANSWER_S, metadata_of, open_channel, reasons
+from naiad.cli.server_calls import ServerCalls
 from naiad.lifecycle.experiments.report import from_json
 from naiad_protos.naiad.experiments.v1 import experiments_pb2 as pb
 from naiad_protos.naiad.experiments.v1 import experiments_pb2_grpc
@@ -25,37 +25,17 @@ _OURS = ("decisions", "next_change_at")
 """Of the message, and not of what is shown: the notes tell it."""
 
 
-class ExperimentCalls:
+class ExperimentCalls(ServerCalls):
     """A connection to a server. A context manager."""
 
     def __init__(self, address: str, headers: Sequence[str] = ()) -> None:
-        """Connect, as soon as something is called.
-
-        Args:
-            address: `HOST:PORT` of gRPC, without TLS.
-            headers: `NAME=VALUE`, sent with each call.
-
-        Raises:
-            InvalidArgumentError: a header is not so.
-        """
-        self._address = address
-        self._metadata = metadata_of(headers)
-        self._channel = open_channel(address)
-        self._stub = experiments_pb2_grpc.ExperimentServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        """Connect, as soon as something is called; the arguments are those of `ServerCalls`."""
+        super().__init__(address, headers)
+        self._stub = experiments_pb2_grpc.ExperimentServiceStub(self.channel)
 
     def models(self) -> list[str]:
         """The models that have an experiment in force; raises UnavailableError if no server answers."""
-        with reasons(self._address):
-            answer = self._stub.ListExperiments(
-                pb.ListExperimentsRequest(), timeout=ANSWER_S, metadata=self._metadata
-            )
-        return list(answer.models)
+        return list(self.ask(self._stub.ListExperiments, pb.ListExperimentsRequest()).models)
 
     def report(self, model: str) -> ExperimentReport:
         """What was learnt about a model's versions.
@@ -64,11 +44,7 @@ class ExperimentCalls:
             NotFoundError: it has no experiment.
             UnavailableError: no server answers.
         """
-        with reasons(self._address):
-            answer = self._stub.GetReport(
-                pb.GetReportRequest(model=model), timeout=ANSWER_S, metadata=self._metadata
-            )
-        return _report(answer.report)
+        return _report(self.ask(self._stub.GetReport, pb.GetReportRequest(model=model)).report)
 
     def decide(self, model: str, kind: Kind, candidate: int, *, reason: str, by: str) -> ExperimentReport:
         """Decide by hand; a candidate of 0 resumes all.
@@ -79,9 +55,7 @@ class ExperimentCalls:
             UnavailableError: no server answers.
         """
         request = pb.DecideRequest(model=model, kind=_KINDS[kind], candidate=candidate, reason=reason, by=by)
-        with reasons(self._address):
-            answer = self._stub.Decide(request, timeout=ANSWER_S, metadata=self._metadata)
-        return _report(answer.report)
+        return _report(self.ask(self._stub.Decide, request).report)
 
 
 def _report(message: pb.Report) -> ExperimentReport:

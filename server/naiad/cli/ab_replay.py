@@ -80,7 +80,7 @@ def run_replay(job: ReplayJob, place: Path) -> int:
     paths = kept_files(place)
     if job.output is not None:
         _make(job.output)
-    replayed = []
+    replayed, gone = [], 0
     url = job.server.removeprefix("grpc://")
     with (
         triton.InferenceServerClient(url, channel_args=_CHANNEL) as client,
@@ -92,11 +92,14 @@ def run_replay(job: ReplayJob, place: Path) -> int:
             try:
                 replayed.append(replay.run(path))
             except (InferenceServerException, NaiadError) as error:
+                if place.is_dir() and not path.exists():
+                    gone += 1  # a shadow at work has put a worse one in its place since the folder was listed
+                    continue
                 reason = _reason(error)
                 complain(reason if str(path) in reason else f"{path}: {reason}")
             done()
     _print(replayed)
-    return 0 if len(replayed) == len(paths) and _is_within(replayed, job.max_disagreement) else 1
+    return 0 if replayed and len(replayed) == len(paths) - gone and _is_within(replayed, job.max_disagreement) else 1
 
 
 @dataclass(slots=True)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from naiad.cli.check_json import to_json
-from naiad.cli.check_proposals import proposals_text
+from naiad.cli.check_proposals import proposals_text, report_of
 from naiad.cli.check_text import plain_text, print_terminal, printable
+from naiad.cli.check_write import ProposalTarget
 from naiad.config.server_config import ServerConfig, environment_name, flag_name, server_config
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def check(
             "configs.",
         ),
     ] = False,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="With --propose: of this model alone.")
+    ] = "",
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write",
+            help="With --propose and --model: append what is proposed to the model's config, and show that.",
+        ),
+    ] = False,
     model_config_name: Annotated[str | None, setting("model_config_name", "NAME")] = None,
     disable_auto_complete_config: Annotated[
         str | None, setting("disable_auto_complete_config", "true|false")
@@ -93,13 +104,32 @@ def check(
             fg="yellow",
             err=True,
         )
-    inspection = _inspect(_settings(repository, flags))
-    if propose and output is OutputFormat.TEXT:
-        typer.echo(proposals_text(inspection), nl=False)
+    _check_options(model, propose=propose and output is OutputFormat.TEXT, write=write)
+    settings = _settings(repository, flags)
+    # What the config holds is noted before anything is concluded from it.
+    target = (
+        ProposalTarget.read(settings.model_repository, model, settings.model_config_name) if write else None
+    )
+    inspection = _inspect(settings)
+    if model:
+        report = report_of(inspection, model)
+        typer.echo(target.append(report) if target else proposals_text([report]), nl=False)
+        is_ok = report.ok
     else:
-        _write(inspection, output)
-    if not inspection.ok:
+        if propose and output is OutputFormat.TEXT:
+            typer.echo(proposals_text(inspection.models), nl=False)
+        else:
+            _write(inspection, output)
+        is_ok = inspection.ok
+    if not is_ok:
         raise typer.Exit(1)
+
+
+def _check_options(model: str, *, propose: bool, write: bool) -> None:
+    if model and not propose:
+        raise typer.BadParameter("it needs --propose, as text", param_hint="--model")
+    if write and not model:
+        raise typer.BadParameter("it needs --propose and --model", param_hint="--write")
 
 
 def _settings(repository: list[Path], flags: dict[str, str]) -> ServerConfig:

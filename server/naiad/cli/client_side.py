@@ -45,7 +45,7 @@ def connected(address: str, **settings: Any) -> Iterator[naiad_client.Client]:
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[[], None]]:
+def progress(label: str, total: int | None, *, hidden: bool = False) -> Iterator[Callable[[], None]]:
     """A bar on standard error, where that is a terminal; yields what to call for each one done."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -54,7 +54,7 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(),
         console=(console := Console(stderr=True)),
         transient=True,
-        disable=not console.is_terminal,
+        disable=hidden or not console.is_terminal,
     )
     with bar:
         task = bar.add_task(label, total=total)
@@ -64,6 +64,11 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[], None]]:
 def say(text: str) -> None:
     """A line of results."""
     typer.echo(text)
+
+
+def note(text: str) -> None:
+    """A line about the work itself, which is no result."""
+    typer.echo(text, err=True)
 
 
 def complain(text: str) -> None:

@@ -40,6 +40,9 @@ Threshold: TypeAlias = Annotated[
 Output: TypeAlias = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="Also write the pictures, drawn on, to DIR.")
 ]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", help="Neither progress nor a summary; what failed is told all the same.")
+]
 
 DEFAULT_SERVER = "localhost:8001"
 
@@ -52,12 +55,13 @@ def detect(
     output: Output = None,
     score_threshold: Threshold = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the faces in photos. The exit code is 1 if any of them failed."""
     # Imported here and below: the other commands have no use for the client and OpenCV.
     from naiad.cli.photos import PhotoJob, run_photos  # noqa: PLC0415
 
-    job = PhotoJob(server, model, None, output, score_threshold, json)
+    job = PhotoJob(server, model, None, output, score_threshold, json, quiet=quiet)
     raise typer.Exit(run_photos(job, photos))
 
 
@@ -78,6 +82,7 @@ def embed(
     ] = None,
     score_threshold: Threshold = None,
     json: Json = False,
+    quiet: Quiet = False,
     migrate: Annotated[
         Path | None,
         typer.Option(
@@ -106,14 +111,14 @@ def embed(
             raise typer.BadParameter("name at least one, or a folder with --migrate", param_hint="PHOTO")
         if to_version is not None or find_faces:
             raise typer.BadParameter("it is for --migrate", param_hint="--to-version, --find-faces")
-        photo_job = PhotoJob(server, model, embedder, output, score_threshold, json, mode)
+        photo_job = PhotoJob(server, model, embedder, output, score_threshold, json, mode, quiet)
         raise typer.Exit(run_photos(photo_job, photos))
     from naiad.cli.migrate import MigrationJob, run_migration  # noqa: PLC0415
 
     if to_version is None or output is None:
         raise typer.BadParameter("--to-version and --output are wanted, too", param_hint="--migrate")
-    if photos or json:
-        raise typer.BadParameter("it goes with neither photos nor --json", param_hint="--migrate")
+    if photos or json or quiet:
+        raise typer.BadParameter("it goes with neither photos nor --json nor --quiet", param_hint="--migrate")
     if score_threshold is not None and not find_faces:
         raise typer.BadParameter("it needs --find-faces here", param_hint="--score-threshold")
     job = MigrationJob(
@@ -137,6 +142,8 @@ def video(
     json: Json = False,
 ) -> None:
     """Find the faces in each frame of a video and draw them. The exit code is 1 if any frame failed."""
+    if embedder and not with_embeddings:
+        raise typer.BadParameter("it needs --embed here", param_hint="--embedder")
     from naiad.cli.video import VideoJob, run_video  # noqa: PLC0415
 
     embedding = embedder if with_embeddings else None

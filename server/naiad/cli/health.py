@@ -255,7 +255,11 @@ def _parser() -> _Parser:
         help="a header to send, where --http-restricted-api or --grpc-restricted-protocol asks for one",
     )
     parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS", help="how long one answer may take (default: 5)"
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long one answer may take (default: 5)",
     )
     parser.add_argument(
         "--wait",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from naiad.cli.server_calls import ANSWER_S, metadata_of, open_channel, reasons
-from naiad.core.errors import InvalidArgumentError
+from naiad.cli.server_calls import ServerCalls
+from naiad.core.errors import InvalidArgumentError, NaiadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,29 +25,13 @@ class Line:
     reason: str
 
 
-class ModelCalls:
+class ModelCalls(ServerCalls):
     """A connection to a server. A context manager."""
 
     def __init__(self, address: str, headers: Sequence[str] = ()) -> None:
-        """Connect, as soon as something is called.
-
-        Args:
-            address: `HOST:PORT` of gRPC, without TLS.
-            headers: `NAME=VALUE`, sent with each call.
-
-        Raises:
-            InvalidArgumentError: a header is not so.
-        """
-        self._address = address
-        self._metadata = metadata_of(headers)
-        self._channel = open_channel(address)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        """Connect, as soon as something is called; the arguments are those of `ServerCalls`."""
+        super().__init__(address, headers)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
 
     def index(self, names: Sequence[str] = ()) -> list[Line]:
         """The repository index, sorted; of the models of those names if there are any.
@@ -57,10 +40,7 @@ class ModelCalls:
             InvalidArgumentError: a name is not in it.
             UnavailableError: no server answers.
         """
-        with reasons(self._address):
-            answer = self._stub.RepositoryIndex(
-                pb.RepositoryIndexRequest(), timeout=ANSWER_S, metadata=self._metadata
-            )
+        answer = self.ask(self._stub.RepositoryIndex, pb.RepositoryIndexRequest())
         lines = [
             Line(each.name, int(each.version) if each.version else None, each.state, each.reason)
             for each in answer.models
@@ -76,17 +56,16 @@ class ModelCalls:
     def config(self, name: str) -> Any:
         """The `ModelConfig` message of the version that answers; None if none does."""
         try:
-            request = pb.ModelConfigRequest(name=name)
-            return self._stub.ModelConfig(request, timeout=ANSWER_S, metadata=self._metadata).config
-        except grpc.RpcError:
+            return self.ask(self._stub.ModelConfig, pb.ModelConfigRequest(name=name)).config
+        except NaiadError:
             return None
 
     def load(self, name: str) -> None:
         """Load a model, or load it anew; raises as `unload`, with the reason why it does not load."""
-        with reasons(self._address):
-            self._stub.RepositoryModelLoad(
-                pb.RepositoryModelLoadRequest(model_name=name), metadata=self._metadata
-            )
+        # It may take minutes.
+        self.ask(
+            self._stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name=name), timeout_s=None
+        )
 
     def unload(self, name: str, *, dependents: bool = False) -> None:
         """Unload a model.
@@ -101,5 +80,4 @@ class ModelCalls:
         """
         request = pb.RepositoryModelUnloadRequest(model_name=name)
         request.parameters["unload_dependents"].bool_param = dependents
-        with reasons(self._address):
-            self._stub.RepositoryModelUnload(request, timeout=ANSWER_S, metadata=self._metadata)
+        self.ask(self._stub.RepositoryModelUnload, request)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naiad.cli.client_side import complain, say
+from naiad.cli.server_options import DEFAULT_ADDRESS, Address, Headers, Json
 from naiad.core.errors import InternalError, NotFoundError
 
 if TYPE_CHECKING:
@@ -24,21 +25,7 @@ Names: TypeAlias = Annotated[list[str], typer.Argument(metavar="NAME", show_defa
 AnyNames: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Only these models.", show_default=False)
 ]
-Address: TypeAlias = Annotated[
-    str, typer.Option("--address", metavar="HOST:PORT", help="Where the server listens for gRPC.")
-]
-Headers: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--header",
-        metavar="NAME=VALUE",
-        help="A header to send, where --grpc-restricted-protocol asks for one.",
-        show_default=False,
-    ),
-]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 
-DEFAULT_ADDRESS = "localhost:8001"
 _PLAIN_WIDTH = 10_000  # what reads a pipe wants a model a line, however long its reason
 
 # The help is click's own: rich's table cuts off names that its columns have no room for.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from naiad.cli.client_side import as_json, complain, connected, counted, progress, say
+from naiad.cli.client_side import as_json, complain, connected, counted, note, progress, say
 from naiad.core import errors
 from naiad.demo import picture
 from naiad_client import (
@@ -16,14 +17,16 @@ from naiad_client import (
     InternalError,
     InvalidArgumentError,
     NaiadError,
+    NotFoundError,
     ResourceExhaustedError,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from naiad_client import Client
+    from naiad_client import Client, StreamSession
     from naiad_client.modes import Mode
 
 Result: TypeAlias = DetectResult | AnalyzeResult
@@ -45,35 +48,76 @@ class PhotoJob:
     score_threshold: float | None
     json: bool
     mode: Mode = "naiad"
+    quiet: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the photos came to."""
+
+    photos: int = 0
+    faces: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return f"{counted(self.photos, 'photo')}, {counted(self.faces, 'face')}, {self.failed} failed"
 
 
 def run_photos(job: PhotoJob, paths: Sequence[Path]) -> int:
     """Say what is in each photo, in their order; returns the exit code, 1 if any failed.
 
-    A folder stands for the photos that lie in it, by name, and not for those of folders within it.
+    What they came to is said on standard error at the end, unless the job is quiet. A folder stands for the
+    photos that lie in it, by name, and not for those of folders within it.
 
     Raises:
-        InvalidArgumentError: a folder has no photos, two would be written to one file, or one written over.
+        InvalidArgumentError: a folder has no photos, two would be written to one file, or one written over;
+            or the server refuses the models before any photo is sent, such as for none named of several.
         NaiadError: nobody answers, or pictures cannot be written.
     """
     photos = [photo for path in paths for photo in _photos_of(path)]
     if job.output is not None:
         _check_targets(job.output, photos)
         _make(job.output)
-    failed = 0
+    tally, started_s = Tally(), time.monotonic()
+    with connected(job.server, detector=job.model, mode=job.mode) as client:
+        _check_models(client, job)
+        _work(client, job, photos, tally)
+    if not job.quiet:
+        note(f"{tally} in {time.monotonic() - started_s:.1f} s")
+    return 1 if tally.failed else 0
+
+
+def _check_models(client: Client, job: PhotoJob) -> None:
+    """Open a stream of such work and send nothing: what the server refuses of it holds for all photos."""
+    try:
+        if job.embedder is None:
+            stream: StreamSession[Any] = client.open_stream("detect", score_threshold=job.score_threshold)
+        else:
+            finder = Finder(score_threshold=job.score_threshold)
+            stream = client.open_stream("analyze", model=job.embedder, finder=finder)
+        stream.close()
+    except (InvalidArgumentError, NotFoundError) as error:
+        flags = "--model" if job.embedder is None else "--model and --embedder"
+        raise errors.InvalidArgumentError(f"{error.message} (at {job.server}; see {flags})") from None
+    except (InternalError, ResourceExhaustedError, UnsupportedError):
+        return  # that may be so of streams alone: the photos will tell
+
+
+def _work(client: Client, job: PhotoJob, photos: Sequence[Path], tally: Tally) -> None:
+    """Ask for several photos at a time, and tell of each in turn."""
     with (
-        connected(job.server, detector=job.model, mode=job.mode) as client,
         ThreadPoolExecutor(AT_ONCE) as pool,
-        progress("Photos", len(photos)) as done,
+        progress("Photos", len(photos), hidden=job.quiet) as done,
     ):
         for photo, result in zip(photos, pool.map(lambda each: _ask(client, job, each), photos), strict=True):
+            tally.photos += 1
             if isinstance(result, DetectResult | AnalyzeResult):
+                tally.faces += len(result.faces)
                 _tell(job, photo, result)
             else:
-                failed += 1
+                tally.failed += 1
                 complain(f"{photo}: {reason(result)}")
             done()
-    return 1 if failed else 0
 
 
 def _photos_of(path: Path) -> list[Path]:

@@ -66,7 +66,7 @@ class DeadlineExceededError(NaiadError):
 
 
 class EngineTimeoutError(DeadlineExceededError):
-    """The server that runs the model did not answer in the time that it has; the caller may still be there."""
+    """The server that runs the model did not answer in its time; the caller may still be there."""
 
 
 class CancelledError(NaiadError):

@@ -27,6 +27,7 @@ _DARK: Color = (38, 32, 28)
 _LIGHT: Color = (240, 240, 240)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _QUALITY = 92
+_JPEG = {".jpg", ".jpeg"}
 _LEAST_SIZE = 0.8
 """Text of a strip shrinks with the picture, but not until nobody can read it."""
 _LEAST_TAG = 0.7
@@ -50,13 +51,15 @@ def decode(data: bytes) -> Picture:
 
 
 def save(path: Path, picture: Picture) -> None:
-    """Write a JPEG file.
+    """Write a JPEG file, or what else the path's suffix says.
 
     Raises:
         InternalError: it cannot be written.
     """
+    # Writers of other formats complain of what is not theirs.
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if path.suffix in _JPEG else []
     try:
-        done = cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        done = cv2.imwrite(str(path), picture, parameters)
     except cv2.error as error:
         raise InternalError(f"'{path}' cannot be written: {error}") from error
     if not done:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from naiad.core.errors import InvalidArgumentError, UnavailableError
+from naiad.lifecycle.experiments.decisions import GUARD
 from naiad.services.experiment_messages import KINDS, report_message
 from naiad.services.status import rpc
 from naiad_protos.naiad.experiments.v1 import experiments_pb2 as pb
@@ -61,6 +62,8 @@ class ExperimentService(experiments_pb2_grpc.ExperimentServiceServicer):
                 raise InvalidArgumentError(
                     f"{name} has {len(text)} characters, the limit is {MAX_TEXT_LENGTH}"
                 )
+        if request.by == GUARD:
+            raise InvalidArgumentError(f"by is '{GUARD}', which is who decides where no person does")
         if not self._takes_decisions:
             raise UnavailableError(
                 "decisions by callers are not taken (--allow-experiment-decisions): edit experiment.json"

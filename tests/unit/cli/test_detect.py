@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -163,6 +164,59 @@ def test_nobody_there_says_how_to_start_a_server(photo: Path, monkeypatch: pytes
         UnavailableError, match=rf"no server answers at {address}.*naiad serve --model-repository"
     ):
         run("detect", photo, "--server", address)
+
+
+@pytest.mark.parametrize("command", ["detect", "embed"])
+def test_what_the_server_refuses_of_all_photos_is_one_error_and_none_is_sent(
+    photo: Path, command: str
+) -> None:
+    """Such as that none of several detectors was named."""
+
+    class Two(FakeVisionService):
+        def _open(self, options: Any, context: Any) -> None:
+            super()._open(options, context)
+            context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "model_name is empty and there are 2 detectors: a, b"
+            )
+
+    service = Two()
+    with (
+        serving(service) as address,
+        pytest.raises(InvalidArgumentError, match=rf"2 detectors: a, b \(at {address}; see --model"),
+    ):
+        run(command, photo, photo, "--server", address)
+    [asked] = service.requests
+    assert "Stream" in type(asked).__name__
+
+
+def test_a_server_without_streams_still_gets_photos(photo: Path) -> None:
+    class NoStreams(FakeVisionService):
+        def _open(self, options: Any, context: Any) -> None:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+
+    with serving(NoStreams()) as address:
+        assert run("detect", photo, "--server", address).exit_code == 0
+
+
+def test_the_end_is_a_summary_on_standard_error(photo: Path, address: str, tmp_path: Path) -> None:
+    """For whoever looks, and not for whoever reads the results; --quiet leaves what failed."""
+    for command in ("detect", "embed"):
+        told = run(command, photo, photo, tmp_path / "none.jpg", "--server", address, "--json")
+        assert told.stdout.count("\n") == 2
+        failure, summary = told.stderr.splitlines()
+        assert failure.startswith(f"{tmp_path / 'none.jpg'}: ")
+        assert re.fullmatch(r"3 photos, 4 faces, 1 failed in \d+\.\d s", summary)
+        quiet = run(command, photo, photo, tmp_path / "none.jpg", "--server", address, "--json", "--quiet")
+        assert (quiet.stdout.count("\n"), quiet.stderr) == (2, failure + "\n")
+
+
+def test_an_embedder_that_would_not_be_used_is_refused(video: Path, tmp_path: Path) -> None:
+    """Before anybody is asked."""
+    result = run("video", video, tmp_path / "out.avi", "--server", "nobody:1", "--embedder", "mobilefacenet")
+    assert result.exit_code == 2
+    assert "--embedder" in result.stderr
+    assert "it needs --embed here" in result.stderr
+    assert not (tmp_path / "out.avi").exists()
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])

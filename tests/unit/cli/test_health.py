@@ -71,7 +71,7 @@ def test_who_waits_asks_again_until_it_is_so(capsys: pytest.CaptureFixture[str])
     asked: list[str] = []
 
     class Starting(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(200 if len(asked) == 3 else 400)
             self.end_headers()
@@ -83,7 +83,9 @@ def test_who_waits_asks_again_until_it_is_so(capsys: pytest.CaptureFixture[str])
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
         try:
-            assert health.run(["--ready", "--wait=30", f"--url=http://127.0.0.1:{listening.server_port}"]) == 0
+            assert (
+                health.run(["--ready", "--wait=30", f"--url=http://127.0.0.1:{listening.server_port}"]) == 0
+            )
         finally:
             listening.shutdown()
             thread.join()

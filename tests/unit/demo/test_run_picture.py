@@ -79,6 +79,15 @@ def test_a_saved_picture_reads_back(tmp_path: Path) -> None:
     assert abs(picture.decode((tmp_path / "a.jpg").read_bytes()).astype(int) - GRAY).max() <= 2
 
 
+def test_a_png_is_saved_without_a_word_of_jpegs_quality(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And loses nothing."""
+    picture.save(tmp_path / "a.png", GRAY)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png")), GRAY)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_picture_that_cannot_be_saved_or_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match=r"nowhere/a.jpg"):
         picture.save(tmp_path / "nowhere" / "a.jpg", GRAY)

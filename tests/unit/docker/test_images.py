@@ -90,7 +90,7 @@ def test_every_stage_that_is_named_stands_before(dockerfile: Dockerfile) -> None
     ("path", "sent"),
     [
         ("pyproject.toml", True),
-        ("server/naiad/app.py", True),
+        ("server/naiad/app/server.py", True),
         ("model_repository/yunet/config.pbtxt", True),
         ("model_repository/yunet/1/model.onnx", False),
         ("server/naiad/__pycache__/app.cpython-311.pyc", False),

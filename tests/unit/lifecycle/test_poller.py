@@ -288,7 +288,7 @@ async def test_a_folder_that_has_settled_is_looked_at_without_waiting_for_the_ne
     )
     await models.start()
     add_folders(tmp_path, "n/1")
-    models._poller._woken.set()
+    models._follower._poller._woken.set()
     await until_ready(models, "n")
     await models.close()
 
@@ -305,7 +305,7 @@ async def test_a_change_is_seen_as_soon_as_the_system_tells(tmp_path: Path) -> N
     await until_ready(models, "n")
     root.rename(tmp_path / "away")
     add_folders(root, "m/1", "n/1", "o/1")
-    models._poller._woken.set()
+    models._follower._poller._woken.set()
     await until_ready(models, "o")
     add_folders(root, "p/1")
     await until_ready(models, "p")

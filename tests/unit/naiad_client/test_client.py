@@ -18,6 +18,7 @@ from support.fake_vision_server import BAD_IMAGE, FakeVisionService, serving
 
 import naiad_client
 from naiad_client import Client, Timing, aio
+from naiad_client.retries import RetryPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -261,17 +262,23 @@ async def test_a_call_under_way_ends_with_its_client(kind: type[Either], method:
 
 
 async def test_a_call_that_waits_for_its_next_try_ends_with_its_client(
-    kind: type[Either], address: str, service: FakeVisionService
+    kind: type[Either], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that is made after that: there is no next try."""
-    service.pushback_ms = 500
-    client = kind(address)
-    waiting = asyncio.create_task(in_background(client, "detect", image=b"x", model="busy"))
-    async with asyncio.timeout(30):
-        while service.refusals == 2:
-            await asyncio.sleep(0)
+    waits = threading.Event()
+
+    def pause_s(*_: object) -> float:
+        waits.set()
+        return 0.2
+
+    monkeypatch.setattr(RetryPlan, "pause_s", pause_s)
+    with serving(FakeVisionService()) as nobody:
+        pass
+    client = kind(nobody)
+    waiting = asyncio.create_task(in_background(client, "detect", image=b"x"))
+    assert await asyncio.to_thread(waits.wait, 30)
     await closed(client)
-    with pytest.raises(naiad_client.CancelledError):
+    with pytest.raises(naiad_client.CancelledError, match="is closed: it makes no more calls"):
         await waiting
 
 

@@ -35,12 +35,17 @@ def stream(begun: Begun) -> InferStream:
     return InferStream(cast("Any", None), cast("PlannedRequests", begun), CALL, max_message_bytes=1_000_000)
 
 
+async def tell(running: InferStream) -> Any:
+    """The stream's answer to the message."""
+    work = running.answer(MESSAGE)
+    return pb.ModelStreamInferResponse.FromString(work.response if isinstance(work, Ready) else await work)
+
+
 @pytest.mark.parametrize("error", [InternalError("told"), RuntimeError("a bug")], ids=["told", "bug"])
 async def test_whatever_failed_before_it_is_asked_for_is_told_in_the_stream(error: Exception) -> None:
     begun = Begun()
     begun.future.set_exception(error)
-    work = stream(begun).answer(MESSAGE)
-    reply = pb.ModelStreamInferResponse.FromString(work.response if isinstance(work, Ready) else await work)
+    reply = await tell(stream(begun))
     assert reply.error_message.startswith("told" if isinstance(error, InternalError) else "unexpected error")
     assert reply.infer_response.id == "7"
     assert reply.infer_response.parameters["triton_final_response"].bool_param
@@ -50,15 +55,11 @@ async def test_an_engine_that_is_late_costs_its_message_and_a_deadline_that_pass
     """Only the deadline is the caller's own, past which it reads nothing."""
     late = Begun()
     late.future.set_exception(EngineTimeoutError("no answer"))
-    work = stream(late).answer(MESSAGE)
-    reply = pb.ModelStreamInferResponse.FromString(work.response if isinstance(work, Ready) else await work)
-    assert reply.error_message == "no answer"
+    assert (await tell(stream(late))).error_message == "no answer"
     passed = Begun()
     passed.future.set_exception(DeadlineExceededError("Deadline Exceeded"))
     with pytest.raises(DeadlineExceededError):
-        work = stream(passed).answer(MESSAGE)
-        assert not isinstance(work, Ready)
-        await work
+        await tell(stream(passed))
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["waits", "failed"])

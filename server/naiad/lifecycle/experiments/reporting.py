@@ -94,15 +94,17 @@ def _notes(experiment: Experiment, now_s: float, problem: str) -> Iterator[str]:
         shares = ", ".join(f"{version}: {weight:g}" for version, weight in config.weights_at(change).items())
         yield f"the weights become {shares} at {_time(change)}"
     for version, keys in sorted(config.keys.items()):
-        yield f"{len(keys)} listed keys always get version {version}"
+        who = "1 listed key always gets" if len(keys) == 1 else f"{len(keys)} listed keys always get"
+        yield f"{who} version {version}"
     for decision in experiment.history:
         yield _told(decision)
 
 
 def _told(decision: Decision) -> str:
-    what = "all candidates" if decision.candidate is None else f"version {decision.candidate}"
-    verb = f"would have been {_DONE[decision.kind]}" if decision.dry_run else f"was {_DONE[decision.kind]}"
-    return f"{_time(decision.at)} {what} {verb} by {decision.by}: {decision.reason}"
+    what = "all candidates were" if decision.candidate is None else f"version {decision.candidate} was"
+    if decision.dry_run:
+        what = f"version {decision.candidate} would have been"
+    return f"{_time(decision.at)} {what} {_DONE[decision.kind]} by {decision.by}: {decision.reason}"
 
 
 def _time(at_s: float) -> str:

@@ -41,7 +41,7 @@ def from_rpc(error: grpc.RpcError, host: str, timeout_s: float) -> NaiadError:
     Args:
         error: of the call.
         host: where it went.
-        timeout_s: what it was given. That it passed is told apart from a caller's deadline: EngineTimeoutError.
+        timeout_s: what it was given. That it passed is no caller's deadline: EngineTimeoutError.
     """
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -140,8 +140,8 @@ class Fleet:
 
         Raises:
             UnavailableError: none of them could; the first one's reason.
-            EngineTimeoutError: one did not answer in time. No other one is asked then: a request takes no longer
-                than one server may.
+            EngineTimeoutError: one did not answer in time. No other one is asked then: a request takes no
+                longer than one server may.
             NaiadError: whatever else `work` raises; nobody else is asked then.
         """
         with self._lock:

@@ -164,8 +164,8 @@ class RemoteRun:
         """Memory that the host has registered; None if it takes none, and why is noted with the host.
 
         Raises:
-            UnavailableError, EngineTimeoutError: the host is not there, or says nothing; it would not take the
-                tensors by gRPC either.
+            UnavailableError, EngineTimeoutError: the host is not there, or says nothing; it would not take
+                the tensors by gRPC either.
         """
         region = self._regions.get(host)
         if region is not None and region.byte_size >= exchange.byte_size:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from naiad.config.experiment_config import ExperimentConfig
 from naiad.lifecycle.caller import NOBODY, Caller, SequenceStep
 from naiad.lifecycle.experiments import choice as subject
 from naiad.lifecycle.experiments.assignment import Routes
 from naiad.lifecycle.experiments.choice import Choice
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def routes(first: float, second: float, *, ready: tuple[int, ...] = (1, 2)) -> Routes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from naiad.core.errors import (
     UnavailableError,
 )
 from naiad.core.tensors import InferRequest, InferResponse, ModelKey
+from naiad.lifecycle.experiments import watching
 from naiad.lifecycle.experiments.aside import JobFailed, ShadowJob, ShadowResult, SignsJob, SignsResult
 from naiad.lifecycle.experiments.evidence import ArmEvidence, Outcome, ShadowEvidence
 from naiad.lifecycle.experiments.watching import SIGNS_PER_S, Mirror, VersionWatch
@@ -55,7 +57,7 @@ async def follow(
     await asyncio.sleep(0)  # the future's callbacks run in the loop's next turn
 
 
-def watching(aside: NotedAside, mirror: Mirror | None = None, *, has_signs: bool = False) -> VersionWatch:
+def watch_of(aside: NotedAside, mirror: Mirror | None = None, *, has_signs: bool = False) -> VersionWatch:
     return VersionWatch("m", 1, ArmEvidence(), aside, mirror, has_signs=has_signs)
 
 
@@ -77,7 +79,7 @@ def watching(aside: NotedAside, mirror: Mirror | None = None, *, has_signs: bool
 async def test_each_end_of_a_request_that_was_taken_is_counted_once(
     outcome: InferResponse | Exception | None, counted: Outcome
 ) -> None:
-    watch = watching(NotedAside())
+    watch = watch_of(NotedAside())
     await follow(watch, outcome)
     assert [end for end in Outcome if watch.evidence.outcomes[end]] == [counted]
     assert sum(watch.evidence.outcomes) == 1
@@ -95,14 +97,14 @@ async def test_each_end_of_a_request_that_was_taken_is_counted_once(
 async def test_a_request_that_is_not_taken_is_the_version_s_error_unless_the_caller_is_wrong(
     error: Exception, counted: Outcome
 ) -> None:
-    watch = watching(NotedAside())
+    watch = watch_of(NotedAside())
     watch.refused(error)
     assert [end for end in Outcome if watch.evidence.outcomes[end]] == [counted]
 
 
 async def test_an_answer_from_the_response_cache_says_nothing_about_latency() -> None:
     """Who gets more requests has more of them in the cache: equal versions would look unlike."""
-    watch = watching(NotedAside())
+    watch = watch_of(NotedAside())
     await follow(watch, response(batch_reason=CACHED, batch_size=0))
     assert watch.evidence.outcomes[Outcome.OK] == 1
     assert watch.evidence.latency.logs.count == 0
@@ -110,7 +112,7 @@ async def test_an_answer_from_the_response_cache_says_nothing_about_latency() ->
 
 async def test_what_is_answered_is_copied_to_the_shadow_with_its_answer() -> None:
     aside, shadow = NotedAside(), ShadowEvidence()
-    watch = watching(aside, Mirror(2, 1.0, shadow))
+    watch = watch_of(aside, Mirror(2, 1.0, shadow))
     assert watch.keeps_inputs
     asked, answered = request(), response()
     await follow(watch, answered, asked)
@@ -124,7 +126,7 @@ async def test_what_is_answered_is_copied_to_the_shadow_with_its_answer() -> Non
 @pytest.mark.parametrize("outcome", [None, InternalError("it crashed")], ids=str)
 async def test_what_the_baseline_does_not_answer_is_not_copied(outcome: Exception | None) -> None:
     aside = NotedAside()
-    await follow(watching(aside, Mirror(2, 1.0, ShadowEvidence())), outcome)
+    await follow(watch_of(aside, Mirror(2, 1.0, ShadowEvidence())), outcome)
     assert aside.jobs == []
 
 
@@ -135,7 +137,7 @@ async def test_a_copy_that_fails_counts_against_the_candidate_only_if_it_is_its_
     *, is_candidates_fault: bool, failures: int, skipped: int
 ) -> None:
     aside, shadow = NotedAside(), ShadowEvidence()
-    await follow(watching(aside, Mirror(2, 1.0, shadow)), response())
+    await follow(watch_of(aside, Mirror(2, 1.0, shadow)), response())
     ((_, done),) = aside.jobs
     done(JobFailed("it did not work", is_candidates_fault=is_candidates_fault))
     assert (shadow.compared, shadow.failures, shadow.skipped) == (0, failures, skipped)
@@ -144,7 +146,7 @@ async def test_a_copy_that_fails_counts_against_the_candidate_only_if_it_is_its_
 async def test_copies_that_there_is_no_room_for_and_those_of_sequences_are_skipped_and_counted() -> None:
     """A candidate aside has no sequence's state, and tensors that were never made cannot be copied."""
     aside, shadow = NotedAside(has_room=False), ShadowEvidence()
-    watch = watching(aside, Mirror(2, 1.0, shadow))
+    watch = watch_of(aside, Mirror(2, 1.0, shadow))
     await follow(watch, response())
     assert shadow.skipped == 1
     aside.has_room = True
@@ -156,7 +158,7 @@ async def test_copies_that_there_is_no_room_for_and_those_of_sequences_are_skipp
 
 async def test_a_share_of_the_requests_is_copied() -> None:
     aside, draws = NotedAside(), iter([0.2, 0.25, 0.9, 0.0])
-    watch = watching(aside, Mirror(2, 0.25, ShadowEvidence(), draw=lambda: next(draws)))
+    watch = watch_of(aside, Mirror(2, 0.25, ShadowEvidence(), draw=lambda: next(draws)))
     for _ in range(4):
         await follow(watch, response())
     assert len(aside.jobs) == 2
@@ -164,7 +166,7 @@ async def test_a_share_of_the_requests_is_copied() -> None:
 
 async def test_a_version_without_a_shadow_keeps_no_inputs() -> None:
     aside = NotedAside()
-    watch = watching(aside)
+    watch = watch_of(aside)
     assert not watch.keeps_inputs
     await follow(watch, response())
     assert aside.jobs == []
@@ -173,12 +175,14 @@ async def test_a_version_without_a_shadow_keeps_no_inputs() -> None:
 async def test_answers_are_looked_into_so_many_times_a_second_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now_s = 100.0
-    monkeypatch.setattr("naiad.lifecycle.experiments.watching.time.perf_counter", lambda: now_s)
-    aside, wait_s = NotedAside(), 1 / SIGNS_PER_S
-    watch = watching(aside, has_signs=True)
+    wait_s = 1 / SIGNS_PER_S
+    clock = SimpleNamespace(now_s=100.0)
+    monkeypatch.setattr(watching, "time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    aside = NotedAside()
+    watch = watch_of(aside, has_signs=True)
     counts = []
-    for now_s in (100.0, 100.0 + 0.4 * wait_s, 100.0 + 1.1 * wait_s, 100.0 + 1.9 * wait_s):
+    for passed_s in (0.0, 0.4 * wait_s, 1.1 * wait_s, 1.9 * wait_s):
+        clock.now_s = 100.0 + passed_s
         await follow(watch, response())
         counts.append(len(aside.jobs))
     assert counts == [1, 1, 2, 2]
@@ -186,7 +190,7 @@ async def test_answers_are_looked_into_so_many_times_a_second_and_no_more(
 
 async def test_what_an_answer_shows_is_recorded_and_a_look_that_failed_is_not() -> None:
     aside = NotedAside()
-    watch = watching(aside, has_signs=True)
+    watch = watch_of(aside, has_signs=True)
     answered = response()
     await follow(watch, answered)
     ((job, done),) = aside.jobs

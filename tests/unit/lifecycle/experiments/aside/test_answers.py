@@ -99,6 +99,21 @@ async def test_answers_of_a_version_that_is_not_run_are_looked_into(aside: Aside
     assert "base/1" in failed.reason
 
 
+async def test_faces_in_answers_of_a_version_that_is_not_run_are_seen(aside: Aside, tmp_path: Path) -> None:
+    """What its `naiad.` parameters mean is read out of the completed config anew."""
+    folder, config = written(tmp_path, "finder", {1: brightness_detector()}, DETECTOR_CONFIG)
+    version = load_here(folder, config, 1).version
+    pictures = {"image": np.full((2, 64, 64, 3), 204, np.uint8)}
+    answer = version.sessions[0].run(pictures, [output.name for output in version.config.outputs])
+    version.close()
+    aside.process.read_model(ModelKey("finder", 1), version.config)
+    told = Told()
+    aside.process.submit(SignsJob("finder", 1, answer, pictures), told)
+    signs = of_kind(await told.next(), SignsResult).signs
+    assert (signs.task, signs.rows, signs.detections) == ("detect", 2, 2)
+    assert signs.top_score == pytest.approx(0.8)
+
+
 async def test_a_version_that_does_not_load_says_so_and_so_do_its_jobs(aside: Aside, tmp_path: Path) -> None:
     await aside.open()
     starts, told = aside.process.figures.starts, Told()
