@@ -64,8 +64,8 @@ class Place:
 
 def run_script(place: Place, script: str, timeout_s: float = 110) -> str:
     """Run it to its end; what it printed, or AssertionError with that if it fails or takes too long."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(**place.command(script), **pipes) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(**place.command(script), **pipes, text=True) as process:
         try:
             printed, complained = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:

@@ -99,7 +99,11 @@ def run_replay(job: ReplayJob, place: Path) -> int:
                 complain(reason if str(path) in reason else f"{path}: {reason}")
             done()
     _print(replayed)
-    return 0 if replayed and len(replayed) == len(paths) - gone and _is_within(replayed, job.max_disagreement) else 1
+    return (
+        0
+        if replayed and len(replayed) == len(paths) - gone and _is_within(replayed, job.max_disagreement)
+        else 1
+    )
 
 
 @dataclass(slots=True)

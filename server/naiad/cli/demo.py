@@ -76,7 +76,9 @@ def photos(
 def version(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="The version folder to write; not there yet.", show_default=False),
+        typer.Argument(
+            metavar="FOLDER", help="The version folder to write; not there yet.", show_default=False
+        ),
     ],
     bits: Annotated[int, typer.Option(metavar="BITS", min=2, max=16, help="Bits of each weight.")] = 8,
 ) -> None:
