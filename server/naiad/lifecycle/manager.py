@@ -308,6 +308,11 @@ class ModelManager(ModelRegistry):
         if self.on_state is not None:
             self.on_state()
 
+    @property
+    def has_experiments(self) -> bool:
+        """Whether an experiment on any model is in force."""
+        return self._experiments is not None and len(self._experiments) > 0
+
     def _follow_versions(self) -> None:
         """Tell experiments which versions serve; one whose model has none any more ends."""
         if self._experiments is None:

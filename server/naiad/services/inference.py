@@ -9,6 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from naiad.core.errors import UnavailableError
+from naiad.lifecycle.caller import NOBODY, Caller
 from naiad.services import catalog
 from naiad.services.answer import is_heavy_response
 from naiad.services.callers import caller_of
@@ -194,13 +195,13 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         try:
             if not accepted:
                 raise UnavailableError(SHUTTING_DOWN)  # noqa: TRY301  # one way out for all errors
+            caller = self._caller(context)
             # Headers that become parameters are no part of what a plan knows.
             started = None
             if self._forward_pattern is None:
-                caller = caller_of(context.invocation_metadata() or ())
                 started = self._planned.start(data, deadline_ns(context), caller, shares_outputs=True)
             if started is None:
-                return await self._infer(data, context)
+                return await self._infer(data, context, caller)
             try:
                 await started.future
                 return started.reply(self._max_message_bytes)
@@ -217,7 +218,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             return False
         accepted = self.calls.begin()
         try:
-            caller = caller_of(call.invocation_metadata())
+            caller = self._caller(call)
             started = self._planned.start(data, call.deadline_ns, caller, shares_outputs=True)
         except Exception as error:  # noqa: BLE001  # the status table decides
             self.calls.end(accepted)
@@ -253,10 +254,24 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         )
         call.end(status.code, status.message, status.trailers)
 
-    async def _infer(self, data: bytes, context: Context) -> bytes:
+    def _caller(self, context: Any) -> Caller:
+        """Who a call is from. Without a key it draws a version once, whichever ways its request goes."""
+        if not self._triton.has_experiments:
+            return caller_of(context.invocation_metadata() or ())
+        known = getattr(context, "note", None)
+        if isinstance(known, Caller):
+            return known
+        caller = caller_of(context.invocation_metadata() or ())
+        if caller is NOBODY:
+            caller = Caller(pins={})
+        if hasattr(context, "note"):  # gRPC's own context has no such place, and its calls go one way
+            context.note = caller
+        return caller
+
+    async def _infer(self, data: bytes, context: Context, caller: Caller) -> bytes:
         """The answer to a request of a kind that is not known yet; it may be from now on."""
         message = parse(pb.ModelInferRequest, data)
-        call = self._call(context)
+        call = self._call(context)._replace(caller=caller)
         with await call.admit(self._triton, message) as admitted:
             self._planned.learn(data, message, admitted)
             answer = await admitted.answer()

@@ -85,6 +85,11 @@ class TritonService:
         """Whether `infer` has a use for the call's headers: a request may be traced."""
         return self._traces.active
 
+    @property
+    def has_experiments(self) -> bool:
+        """Whether the version that answers a request may be a matter of who asks."""
+        return self._manager.has_experiments
+
     def server_live(self) -> bool:
         """True for as long as the server answers; raises UnavailableError while it exits."""
         if self.calls.is_draining:

@@ -85,6 +85,10 @@ class Experiments:
         self._aside: AsideProcess | None = None
         self._task: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """How many are in force."""
+        return len(self._entries)
+
     def __iter__(self) -> Iterator[Experiment]:
         """The experiments in force, by their models' names."""
         return iter([entry.experiment for _, entry in sorted(self._entries.items())])

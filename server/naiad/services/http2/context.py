@@ -27,10 +27,13 @@ class CallContext:
         "_peer",
         "_trailing",
         "head",
+        "note",
     )
 
     def __init__(self, head: CallHead, peer: str) -> None:
         self.head = head
+        self.note: object = None
+        """What the servicer wants to find again when the same call comes by another way; nobody else's."""
         self._peer = peer
         self._deadline_s: float | None = None
         if head.timeout_ns is not None:
