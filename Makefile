@@ -6,8 +6,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Half of the time the tests wait for servers and clients of their own, so two processes are not too many for two CPUs.
-JOBS ?= 2
+# A third of the time the tests wait for servers and clients of their own, so three processes are not too many for two CPUs.
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
