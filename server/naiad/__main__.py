@@ -31,6 +31,16 @@ def main() -> None:
         if (error.name or "").split(".")[0] == "naiad":
             raise
         sys.exit(EXTRAS.format(missing=error.name))
+    finally:
+        _let_go_of_a_lost_log()
+
+
+def _let_go_of_a_lost_log() -> None:
+    """Where nobody reads standard error any more, Python's last flush of it would make the exit code 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":
