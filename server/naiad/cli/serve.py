@@ -21,6 +21,7 @@ from naiad.config.server_config import ServerConfig, environment_name, flag_name
 from naiad.config.settings_checks import check_settings, list_notes, list_unknown_variables
 from naiad.core.errors import NaiadError
 from naiad.runtime.allocator import keep_memory_warm
+from naiad.runtime.event_loop import new_event_loop
 from naiad.runtime.thread_names import name_thread
 from naiad.runtime.threads import helper_threads, read_cpu_budget
 from naiad.telemetry.logging import configure_logging
@@ -65,7 +66,8 @@ def serve(context: typer.Context) -> None:
     # Before any thread exists: the allocator's arenas take their thresholds when they are made.
     keep_memory_warm()
     try:
-        asyncio.run(_serve(config, logs))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(config, logs))
     except NaiadError as error:
         log.error("cannot serve", reason=error.message, who="operator")
         raise SystemExit(1) from None

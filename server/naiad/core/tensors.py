@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -75,8 +76,12 @@ class TensorSink(Protocol):
         ...
 
 
+@lru_cache(maxsize=256)
 def placeholder(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-    """An array of that shape and datatype without values, for an input that has a `TensorSource`."""
+    """An array of that shape and datatype without values, for an input that has a `TensorSource`.
+
+    It cannot be written to, and is the same one each time.
+    """
     array: Array = np.broadcast_to(np.zeros((), dtype), shape)
     return array
 

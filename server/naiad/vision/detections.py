@@ -39,6 +39,9 @@ class Detections:
 
     def finite(self) -> Detections:
         """The faces whose box, score and landmarks are all finite numbers: a model may overflow."""
+        numbers = (self.boxes, self.scores, self.landmarks)
+        if all(each is None or np.isfinite(each).all() for each in numbers):  # as nearly always
+            return self
         usable = np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.scores)
         if self.landmarks is not None:
             usable &= np.isfinite(self.landmarks).all(axis=(1, 2))

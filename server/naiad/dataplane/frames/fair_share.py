@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from naiad.dataplane.frames.room import best_batch, room
-from naiad.scheduling.admission import ServiceTimes
+from naiad.dataplane.frames.run_times import RunTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,14 @@ EAGER = 32
 """So many runs are each taken into account at once; from then on,"""
 EVERY = 8
 """every so many runs: averages move slowly by then, and the room is sought through all sizes."""
+
+_TRIED = 2
+"""The batch that is tried first beside what ran so far. No larger one: where that brings nothing, it is all
+that is lost."""
+
+PATIENCE = 16
+"""Runs over which a larger batch must seem better before frames wait for it. What runs take wavers with what
+else the machine does, and a large batch is measured while nothing else runs."""
 
 _WEIGHT = 1 / 16
 """Of one frame in the average of what frames take beside their run."""
@@ -36,8 +44,9 @@ class FairShare:
         self.capacity = capacity
         self.at_work = 0
         self._circle: deque[Seat] = deque()
-        self._times = ServiceTimes()
-        self._smallest = self._largest = 0  # of the batches measured
+        self._times = RunTimes()
+        self._batch = 1
+        self._larger_since: int | None = None  # how many runs were measured by then
         self._other_ns = 0.0
         # Until a run was measured: no frame waits for an instance.
         self._room = capacity.instances
@@ -79,31 +88,33 @@ class FairShare:
 
     def _count(self, cost: Cost) -> None:
         if self._times.measured >= FORGET_AFTER:
-            self._times = ServiceTimes()
-            self._smallest = self._largest = 0
+            self._times = RunTimes()
+            self._larger_since = None
         self._times.measure(cost.items, cost.run_ns)
-        self._smallest = min(self._smallest or cost.items, cost.items)
-        self._largest = max(self._largest, cost.items)
         self._other_ns += (cost.other_ns - self._other_ns) * (_WEIGHT if self._other_ns else 1)
         measured = self._times.measured
         if measured <= EAGER or not measured % EVERY:
             self._measure()
 
     def _measure(self) -> None:
-        if self._largest:
-            batch = best_batch(self.capacity, self._largest, self._run_ns)
-            self._room = room(self.capacity, batch, self._run_ns(batch), self._other_ns)
-        else:
-            self._room = self.capacity.instances
+        times, capacity = self._times, self.capacity
+        if not times.measured:
+            self._room = capacity.instances
+            return
+        batch = self._batch = self._patiently(best_batch(capacity, times.sizes[-1], times.estimate_ns))
+        self._room = room(capacity, batch, times.estimate_ns(batch), self._other_ns)
+        if len(times.sizes) == 1 and capacity.max_batch > 1:
+            # Nobody knows yet what another batch brings: let two come to wait for one instance.
+            self._room = max(self._room, capacity.instances + _TRIED)
 
-    def _run_ns(self, items: int) -> float:
-        """What a batch takes; a larger one than was measured as the line through the measured ones says."""
-        estimate, largest, smallest = self._times.estimate_ns, self._largest, self._smallest
-        if items <= largest:
-            return estimate(items)
-        # Where one size alone is known, the next takes no longer: that is how it comes to be tried.
-        each_ns = (estimate(largest) - estimate(smallest)) / max(1, largest - smallest)
-        return estimate(largest) + each_ns * (items - largest)
+    def _patiently(self, best: int) -> int:
+        """The batch to have room for: a larger one than now not before it has been the best for a while."""
+        if best <= self._batch:
+            self._larger_since = None
+            return best
+        if self._larger_since is None:
+            self._larger_since = self._times.measured
+        return best if self._times.measured - self._larger_since >= PATIENCE else self._batch
 
     def _hand_out(self) -> None:
         """Give turns while there is room; a stream that has begun a frame stands in the circle again."""

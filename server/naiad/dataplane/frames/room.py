@@ -11,12 +11,12 @@ brings nothing. So the room is the least that keeps the version busy, by what it
 `batch` is the smallest size that gives nearly the throughput of the best one. Where a batch of eight takes
 eight times as long as one, as mostly on a CPU, that is one; where it takes hardly longer, as on a GPU, it is
 the largest that the model takes. Sizes that have not run yet are judged by the line through those that have,
-up to twice as large; where only one has run, the next is tried.
+up to twice as large; where only one has run, two are let wait for one instance.
 
-`ahead` is nothing where preparing a frame takes little beside running it: an instance that stands idle for
-that short costs less than a frame that waits for a whole run. Else it is as many batches as must be prepared
-at once to have one ready when a run ends, and never more than there are rows or threads to work on them: by
-Little's law more could only wait.
+`ahead` is nothing where preparing a frame and handing it over take little beside running it: an instance that
+stands idle for that short costs less than a frame that waits for a whole run. Else it is as many batches as
+must be prepared at once to have one ready when a run ends, and never more than there are rows or threads to
+work on them: by Little's law more could only wait.
 """
 
 from __future__ import annotations
@@ -27,11 +27,18 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENOUGH = 0.9
-"""The part of the best throughput for which a smaller batch is preferred."""
+ENOUGH = 0.75
+"""The part of the best throughput for which a smaller batch is preferred.
+
+Not more: a large batch, while which one instance alone is busy, is measured a tenth too good.
+"""
 
 NEGLIGIBLE = 0.1
 """The part of a run's time up to which an instance may stand idle while its next frame is prepared."""
+
+HAND_OVER_NS = 1_000_000
+"""What passes between two runs of an instance beside preparing: it wakes the event loop, which answers one
+frame, begins another one and wakes the instance, while others want its interpreter and its CPU."""
 
 
 class Capacity(NamedTuple):
@@ -83,7 +90,7 @@ def room(capacity: Capacity, batch: int, run_ns: float, other_ns: float) -> int:
         other_ns: what a frame takes beside it: decoding, resizing, reading the outputs.
     """
     running = capacity.instances * batch
-    prepared_ns = other_ns * math.ceil(batch / capacity.threads)
+    prepared_ns = HAND_OVER_NS + other_ns * math.ceil(batch / capacity.threads)
     turns = prepared_ns / max(1.0, run_ns)
     if batch == 1 and turns < NEGLIGIBLE:
         return running

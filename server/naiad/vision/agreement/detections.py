@@ -37,6 +37,8 @@ LEAST_OVERLAP = 0.5
 """IoU from which two faces are the same one."""
 MARGIN = 0.05
 """Above the score threshold by less than this, a face without a partner does not count."""
+_TIE = 1e-6
+"""Of pairs that overlap as much those of nearer scores are taken, so that it does not matter who is first."""
 _EYES_FIRST = frozenset({5, 6})
 """Numbers of landmarks whose first two are the eyes, in every head that gives so many."""
 _LEAST_UNIT = 0.25
@@ -164,7 +166,9 @@ def _matched(mine: Detections, theirs: Detections) -> tuple[Indices, Indices, Nu
     if mine.labels is not None and theirs.labels is not None:
         shared[mine.labels[:, None] != theirs.labels[None]] = 0
     shared[shared < LEAST_OVERLAP] = 0
-    rows, columns = load_solver()(-shared) if shared.any() else np.nonzero(shared)
+    apart = np.abs(mine.scores[:, None].astype(np.float64) - theirs.scores[None])
+    costs = np.where(shared > 0, _TIE * apart - shared, 0)
+    rows, columns = load_solver()(costs) if shared.any() else np.nonzero(shared)
     kept = shared[rows, columns] > 0
     return rows[kept], columns[kept], shared[rows[kept], columns[kept]]
 

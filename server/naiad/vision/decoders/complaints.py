@@ -94,6 +94,13 @@ class _Stream:
 
 @cache
 def _installed() -> _Stream | None:
+    """The stream, put in place by whoever comes first; None where there can be none."""
+    with _INSTALLING:
+        return _installed_once()
+
+
+@cache
+def _installed_once() -> _Stream | None:
     # OpenCV's own log repeats, without the caller, what its results say.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -109,8 +116,7 @@ def complaints() -> Iterator[bytearray]:
     Yields:
         Grows while the block runs, to 2000 bytes at most; stays empty where nothing can be heard.
     """
-    with _INSTALLING:
-        stream = _installed()
+    stream = _installed()
     if stream is None:
         yield bytearray()
         return

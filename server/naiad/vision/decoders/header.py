@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 class Header:
     """A picture's size in pixels as stored (before an EXIF orientation turns it).
 
-    `end` is the byte after the part that was read.
+    `end` is the byte after the part that was read. `components` is how many a JPEG's first scan must have to
+    be its only one; 0 if there may be further ones anyway, and for other formats.
     """
 
     width: int
     height: int
     end: int
+    components: int = 0
 
 
 def _never(_data: memoryview, _header: Header, _most: int) -> int:

@@ -20,7 +20,10 @@ _NAME = "JPEG"
 _MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _END_OF_IMAGE = re.compile(rb"\xff\xd9")
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those three are tables and extensions
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_TAIL_BYTES = 1024
+"""Where the end of the image nearly always is; what cameras put after it is searched for it seldom."""
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _MAX_SEGMENTS = 2000
 """Segments looked at before the scan; real files have tens. Bounds the work on a hostile file."""
@@ -72,20 +75,34 @@ def _read_header(data: memoryview) -> Header:
         if marker in _START_OF_FRAME:
             if len(segment) < 8:
                 raise damaged(_NAME, f"its frame header has {len(segment)} bytes, at least 8 are needed")
-            height, width = struct.unpack_from(">HH", segment, 3)
-            return Header(width, height, end)
+            height, width, components = struct.unpack_from(">HHB", segment, 3)
+            return Header(width, height, end, 0 if marker in _PROGRESSIVE else components)
     raise damaged(_NAME, "no frame header before the scan data")
 
 
 def _check_complete(data: memoryview, header: Header) -> None:
-    for marker, _, end in _segments(data, header.end):
+    for marker, segment, end in _segments(data, header.end):
         if marker == _SOS:
-            # Within scan data 0xFF is always followed by 0 or a restart marker, so this is the real end.
-            if _END_OF_IMAGE.search(data, end) is None:
+            if not _has_end(data, end):
                 raise truncated(_NAME, f"no end-of-image marker in the {len(data) - end} bytes of scan data")
-            if next(islice(_SCAN.finditer(data, end), _MAX_SCANS - 1, None), None) is not None:
+            # After a scan of all components that is not progressive libjpeg takes no further one.
+            is_only = len(segment) > 2 and segment[2] == header.components
+            if not is_only and _has_many_scans(data, end):
                 raise damaged(_NAME, f"more than {_MAX_SCANS} scans")
             return
+
+
+def _has_many_scans(data: memoryview, start: int) -> bool:
+    return next(islice(_SCAN.finditer(data, start), _MAX_SCANS - 1, None), None) is not None
+
+
+def _has_end(data: memoryview, start: int) -> bool:
+    """Whether an end-of-image marker comes after `start`.
+
+    Within scan data 0xFF is always followed by 0 or a restart marker, so any is the real end.
+    """
+    tail = max(start, len(data) - _TAIL_BYTES)
+    return b"\xff\xd9" in bytes(data[tail:]) or _END_OF_IMAGE.search(data, start) is not None
 
 
 def _reduction(data: memoryview, header: Header, most: int) -> int:

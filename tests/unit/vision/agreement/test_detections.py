@@ -113,6 +113,13 @@ def test_a_batch_is_the_sum_of_its_pictures() -> None:
     assert together.score_shift == pytest.approx(shift / together.matched)
 
 
+def test_of_two_boxes_in_one_place_the_one_of_the_nearer_score_is_matched() -> None:
+    """Whichever answer comes first: with the other one the shift, or the count, would depend on it."""
+    mine = (FoundFace(20, 20, score=1.0),)
+    theirs = (FoundFace(20, 20, score=1.0), FoundFace(20, 20, score=0.75))
+    assert compared(mine, theirs).score_shift == compared(theirs, mine).score_shift == 0
+
+
 @given(st.data())
 def test_who_is_the_baseline_changes_nothing_but_signs(data: st.DataObject) -> None:
     faces = st.lists(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 
+import cv2
+import numpy as np
 import pytest
 
 from naiad.core.errors import InvalidArgumentError
 from naiad.vision.decoders import bmp, format_of, jpeg, png, webp
+from naiad.vision.images import ImageLimits, decode_image
 
 
 def size_of(data: bytes) -> tuple[int, int]:
@@ -79,6 +82,31 @@ def test_jpeg_of_very_many_scans_is_refused() -> None:
     many = memoryview(frame + scan * 101 + b"\xff\xd9")
     with pytest.raises(InvalidArgumentError, match="more than 100 scans"):
         jpeg.FORMAT.check_complete(many, jpeg.FORMAT.read_header(many))
+
+
+def test_jpeg_whose_one_scan_has_everything_is_not_searched_for_others() -> None:
+    """The decoder takes no scan after it: a thousand more cost nothing, and change nothing."""
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data: bytes = cv2.imencode(".jpg", picture)[1].tobytes()
+    start = data.index(b"\xff\xda")
+    again = data[:-2] + data[start:-2] * 1_000 + b"\xff\xd9"
+    jpeg.FORMAT.check_complete(memoryview(again), jpeg.FORMAT.read_header(memoryview(again)))
+    limits = ImageLimits(10**9, 10**9)
+    assert np.array_equal(decode_image(again, limits), decode_image(data, limits))
+
+
+def test_jpeg_whose_first_scan_lacks_a_component_may_have_many() -> None:
+    frame = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, 6, 8, 3) + bytes(9)
+    scan = b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes(5)
+    many = memoryview(frame + scan * 101 + b"\xff\xd9")
+    with pytest.raises(InvalidArgumentError, match="more than 100 scans"):
+        jpeg.FORMAT.check_complete(many, jpeg.FORMAT.read_header(many))
+
+
+def test_jpeg_end_is_found_before_anything_that_a_camera_adds() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    data = memoryview(cv2.imencode(".jpg", picture)[1].tobytes() + bytes(5_000))
+    jpeg.FORMAT.check_complete(data, jpeg.FORMAT.read_header(data))
 
 
 def test_png_chunk_that_claims_more_than_the_file_holds_is_refused_before_decoding() -> None:
