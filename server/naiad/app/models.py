@@ -22,7 +22,7 @@ from naiad.runtime.ort_environment import OrtEnvironment
 from naiad.runtime.profiling import Profiles
 from naiad.runtime.remote.fleet import Fleet
 from naiad.runtime.remote.loader import RemoteEngine
-from naiad.runtime.threads import read_cpu_budget, read_cpu_quota
+from naiad.runtime.threads import read_cpu_budget, read_cpu_quota, read_cpus
 from naiad.runtime.tuning_process import LayoutTuner
 from naiad.scheduling.cache import ResponseCache
 from naiad.scheduling.parts import SharedParts
@@ -159,6 +159,7 @@ class ServedModels:
 def _experiments(config: ServerConfig) -> Experiments:
     settings = AsideSettings(
         budget_cpus=default_budget(read_cpu_quota()),
+        cpus=read_cpus(),
         max_pending=config.shadow_max_pending,
         max_pending_bytes=config.shadow_max_pending_bytes,
         timeout_s=config.shadow_timeout_secs,

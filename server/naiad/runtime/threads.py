@@ -91,6 +91,11 @@ def read_cpu_quota(*, cgroup_root: Path = CGROUP_ROOT, proc_cgroup: Path = PROC_
     return None if quota is None or quota.cpus >= _affinity() else quota.cpus
 
 
+def read_cpus() -> float:
+    """The CPUs' worth of time that this process may use: its affinity, or a smaller quota."""
+    return read_cpu_quota() or float(_affinity())
+
+
 def _affinity() -> int:
     get_affinity = getattr(os, "sched_getaffinity", None)
     return len(get_affinity(0)) if get_affinity else os.cpu_count() or 1

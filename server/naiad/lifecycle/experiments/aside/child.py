@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -92,8 +93,8 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
+        """Whether it has not ended, nor is about to: its last thread may be gone later than itself."""
+        return self._process.poll() is None and not _is_dying(self.pid)
 
     def ask(self, message: Message | None, *, limit_s: float, stall_s: float) -> Message:
         """Send a message (None waits for the first one of a start) and wait for what it answers.
@@ -193,3 +194,12 @@ def _make_idle(pid: int) -> None:
         log.warning("process aside not idle", detail=detail, who="operator")
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, pid, 19)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a process has been ended and waits for its threads to be gone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in {b"Z", b"X"}

@@ -14,6 +14,7 @@ from naiad.lifecycle.experiments.aside.arena import Arena
 from naiad.lifecycle.experiments.aside.child import Child, ChildEndedError, ClosingError
 from naiad.lifecycle.experiments.aside.jobs import JobFailed, ModelOpened, ShadowJob, ShadowResult
 from naiad.lifecycle.experiments.aside.pace import Backoff, Pace
+from naiad.lifecycle.experiments.aside.sparing import SpareCpus, taken_cpu_ns
 from naiad.lifecycle.experiments.aside.versions import Standing
 from naiad.lifecycle.experiments.aside.wire import result_from_message
 
@@ -46,7 +47,9 @@ class Keeper:
     """
 
     def __init__(self, settings: AsideSettings, is_closing: threading.Event) -> None:
-        self.pace = Pace(settings.budget_cpus, settings.max_jobs_per_s, now_ns=time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        spare = SpareCpus(settings.cpus, taken_cpu_ns, now_ns=now_ns) if settings.is_idle else None
+        self.pace = Pace(settings.budget_cpus, settings.max_jobs_per_s, now_ns=now_ns, spare=spare)
         self.starts = self.done = self.failed = self.own_cpu_ns = 0
         self._settings = settings
         self._is_closing = is_closing

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from naiad.lifecycle.experiments.aside.sparing import SpareCpus
+
 WINDOW_S = 0.2
 """Seconds of the budget that may be used at once."""
 
@@ -10,20 +15,23 @@ class Pace:
     """A token bucket of CPU time, and the time between two jobs. Times are of a monotonic clock.
 
     In any second the budget is exceeded by no more than what `WINDOW_S` of it holds, and what one look at the
-    clock comes too late.
+    clock comes too late. With `spare`, less than the budget is allowed while there is less to spare.
     """
 
-    def __init__(self, budget_cpus: float, max_jobs_per_s: float, *, now_ns: int) -> None:
+    def __init__(
+        self, budget_cpus: float, max_jobs_per_s: float, *, now_ns: int, spare: SpareCpus | None = None
+    ) -> None:
         self._max_jobs_per_s = max_jobs_per_s
+        self._spare = spare
         self._next_job_ns = now_ns
         self._seen_ns = now_ns
         self._level_ns = 0.0
         self.budget_cpus = budget_cpus
-        self._level_ns = self._full_ns
+        self._level_ns = self._allowed(now_ns) * WINDOW_S * 1e9
 
-    @property
-    def _full_ns(self) -> float:
-        return self.budget_cpus * WINDOW_S * 1e9
+    def _allowed(self, now_ns: int) -> float:
+        """The CPUs that may be taken now."""
+        return self.budget_cpus if self._spare is None else self._spare.allowed(self.budget_cpus, now_ns)
 
     def charge(self, cpu_ns: int, now_ns: int) -> None:
         """Take from the bucket what has been used; it may go below empty."""
@@ -43,11 +51,13 @@ class Pace:
         self._fill(now_ns)
         if self._level_ns > 0:
             return 0
-        return int((self._full_ns / 2 - self._level_ns) / self.budget_cpus) + 1
+        allowed = self._allowed(now_ns)
+        return int((allowed * WINDOW_S * 1e9 / 2 - self._level_ns) / allowed) + 1
 
     def _fill(self, now_ns: int) -> None:
-        gained = (now_ns - self._seen_ns) * self.budget_cpus
-        self._level_ns = min(self._full_ns, self._level_ns + gained)
+        allowed = self._allowed(now_ns)
+        gained = (now_ns - self._seen_ns) * allowed
+        self._level_ns = min(allowed * WINDOW_S * 1e9, self._level_ns + gained)
         self._seen_ns = now_ns
 
 

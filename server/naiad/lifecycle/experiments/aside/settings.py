@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,16 +21,18 @@ _MIB = 1024 * 1024
 class AsideSettings:
     """The limits of the process aside.
 
-    `budget_cpus` is the CPU time that it may take, in CPUs, whatever it does. `max_pending` jobs with
-    `max_pending_bytes` of tensors may wait, a quarter of them only looks into answers; a lone job may have up
-    to `max_arena_bytes`. `max_jobs_per_s` bounds what the serving process does for it. A job may take
-    `timeout_s` of CPU time, or be without any for `stall_s`. After a crash it is started again, first after
-    the one time of `backoff_s`, doubled up to the other; `max_kills` crashes in a row end a candidate.
-    `auto_complete` and `default_max_batch_size` are those of the server. Without `is_idle` it competes with
-    the server for the CPUs: tests do so, which cannot wait until a machine has nothing else to do.
+    `budget_cpus` is the CPU time that it may take, in CPUs, whatever it does; less while the server leaves
+    less of its `cpus`. `max_pending` jobs with `max_pending_bytes` of tensors may wait, a quarter of them
+    only looks into answers; a lone job may have up to `max_arena_bytes`. `max_jobs_per_s` bounds what the
+    serving process does for it. A job may take `timeout_s` of CPU time, or be without any for `stall_s`.
+    After a crash it is started again, first after the one time of `backoff_s`, doubled up to the other;
+    `max_kills` crashes in a row end a candidate. `auto_complete` and `default_max_batch_size` are those of
+    the server. Without `is_idle` it competes with the server for the CPUs, and spares it nothing: tests do
+    so, which cannot wait until a machine has nothing else to do.
     """
 
     budget_cpus: float = DEFAULT_BUDGET_CPUS
+    cpus: float = math.inf
     max_pending: int = 8
     max_pending_bytes: int = 64 * _MIB
     max_arena_bytes: int = 256 * _MIB
