@@ -187,6 +187,11 @@ def _swap(
     return serving
 
 
+def _freed(served: ServerProcess) -> set[str]:
+    """The versions that the server has let go of, by its log."""
+    return {line["model"] for line in served.log if line["event"] == "model version unloaded"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fifty_swaps_under_load_lose_no_request_and_no_memory(
@@ -213,7 +218,8 @@ def test_fifty_swaps_under_load_lose_no_request_and_no_memory(
             time.sleep(0.02)
     took_s = time.monotonic() - began
     good = {number for number in range(1, SWAPS + 2) if not _is_broken(number)}
-    freed = [line for line in served.log if line["event"] == "model version unloaded"]
+    while len(freed := _freed(served)) < len(good) - 1 and time.monotonic() < deadline:
+        time.sleep(0.02)  # the last one answers what it has accepted first
     answered = sum(map(len, load.answers))
     print(  # noqa: T201  # with -s: the figures
         f"\n{SWAPS} swaps, {SWAPS + 1 - len(good)} to broken versions, in {took_s:.1f} s on {os.cpu_count()} CPUs: "
@@ -229,5 +235,5 @@ def test_fifty_swaps_under_load_lose_no_request_and_no_memory(
         assert versions == sorted(versions)
         assert set(versions) <= good
         assert versions[-1] == serving == max(good)
-    assert {line["model"] for line in freed} == {f"m/{number}" for number in good - {serving}}
+    assert freed == {f"m/{number}" for number in good - {serving}}
     assert rss[SWAPS] - rss[10] < RSS_MARGIN_KIB

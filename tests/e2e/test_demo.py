@@ -45,7 +45,10 @@ def test_it_succeeds_and_its_last_words_are_the_commands_to_try(
 
 
 def test_its_tables_hold_the_figures(demo: subprocess.CompletedProcess[str]) -> None:
-    """The face is found by both versions; the better one finds it in (nearly) all frames, in batches."""
+    """The face is found by both versions; the better one finds it in (nearly) all frames.
+
+    Batches are tried, and where larger ones bring nothing, as on a CPU, most frames run alone.
+    """
     lines = demo.stdout.splitlines()
     rows = [line.split() for line in lines if line[:2] in {"1 ", "2 "}]
     assert [row[0] for row in rows] == ["1", "2"]
@@ -53,7 +56,9 @@ def test_its_tables_hold_the_figures(demo: subprocess.CompletedProcess[str]) -> 
     cells = {line[:36].strip(): line[36:].replace("/", " ").split() for line in lines}
     assert all(float(rate) > 0 for rate in cells["frames a second"])
     assert int(cells["frames in which a face was found"][3]) >= 0.9 * FRAMES
-    assert 1 < float(cells["frames in a batch: average / largest"][2]) <= 8
+    average, largest = map(float, cells["frames in a batch: average / largest"][2:4])
+    assert 1 <= average <= largest
+    assert 2 <= largest <= 8
     low, high = map(float, cells["ms from sending a frame to its faces"][:2])
     assert 0 < low <= high
 
