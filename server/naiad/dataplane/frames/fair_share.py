@@ -28,6 +28,8 @@ that is lost."""
 PATIENCE = 16
 """Runs over which a larger batch must seem better before frames wait for it. What runs take wavers with what
 else the machine does, and a large batch is measured while nothing else runs."""
+_HASTE = 3
+"""The same while each run is taken into account, or a slow model would come to its batches late."""
 
 _WEIGHT = 1 / 16
 """Of one frame in the average of what frames take beside their run."""
@@ -112,9 +114,11 @@ class FairShare:
         if best <= self._batch:
             self._larger_since = None
             return best
+        measured = self._times.measured
         if self._larger_since is None:
-            self._larger_since = self._times.measured
-        return best if self._times.measured - self._larger_since >= PATIENCE else self._batch
+            self._larger_since = measured
+        patience = _HASTE if measured <= EAGER else PATIENCE
+        return best if measured - self._larger_since >= patience else self._batch
 
     def _hand_out(self) -> None:
         """Give turns while there is room; a stream that has begun a frame stands in the circle again."""
